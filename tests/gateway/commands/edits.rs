@@ -104,4 +104,15 @@ fn waits_for_a_row(world: &World) -> bool {
     !world.sql.rows(sql, [world.name.as_str().into()]).is_empty()
 }
 
+#[test]
+fn values_that_the_database_refuses_are_named() {
+    for backend in SERVERS {
+        let world = super::world(backend);
+        let topic = "x".repeat(300);
+        let text = fails(&world, &["flows", "add", "LONG", "--topic", &topic, "--action", "STORE_DB"]);
+        assert!(text.starts_with("error: row: adding the flow: "), "{text}");
+        assert_eq!(world.sql.count("SELECT COUNT(*) FROM flows", []), 0);
+    }
+}
+
 on_each_database!(refused_edits_change_nothing, other_columns_stay, columns_of_other_types_are_edited);

@@ -1,5 +1,6 @@
 //! From the first flow to its removal.
 
+use test_support::eventually;
 use test_support::world::World;
 
 use super::{add_temp, document, fails, succeeds};
@@ -96,9 +97,24 @@ fn flows_that_cannot_work_are_found(world: World) {
     assert!(refused.contains("error: action: unknown action"), "{refused}");
 }
 
+fn waiting_posts_of_a_removed_flow_become_dead_letters(world: World) {
+    let (topic, url) = (world.topic("p"), "http://127.0.0.1:9/");
+    let add = ["flows", "add", "P", "--topic", &topic, "--action", "POST_ENDPOINT", "--endpoint-url", url];
+    succeeds(&world, &add);
+    let _gateway = world.start_subscribed();
+    world.publish("p", "{}");
+    eventually("a post waits", || {
+        (document(&world, &["flows", "show", "P"])["flow"]["waiting_posts"] == 1).then_some(())
+    });
+    let removed = document(&world, &["flows", "remove", "P", "--yes"]);
+    assert_eq!(removed["removed"][0]["waiting_posts"], 1);
+    assert_eq!(world.wait_for_dead_letters(1)[0].reason, "flow_deleted");
+}
+
 on_each_database!(
     a_flow_is_added_broken_mended_and_removed,
     flows_are_listed,
     unknown_codes_are_errors,
     flows_that_cannot_work_are_found,
+    waiting_posts_of_a_removed_flow_become_dead_letters,
 );

@@ -15,8 +15,8 @@
 pub mod broker;
 mod checks;
 mod dead_letters;
-mod edits;
 mod deliveries;
+mod edits;
 mod error;
 mod explain;
 mod flows;

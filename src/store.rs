@@ -70,8 +70,8 @@ pub use mqtt_servers::{
     load_mqtt_servers_before_migration,
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
-pub use server_table::{ServerEdit, edit_server, insert_server, read_servers};
 pub use retention::{delete_excess_letters, delete_old_data, delete_old_letters};
+pub use server_table::{ServerEdit, edit_server, insert_server, read_servers};
 pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
 pub use tables::check_tables;
 pub use unsafe_table::UnsafeTable;

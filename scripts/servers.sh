@@ -139,6 +139,8 @@ begin() {
     trap 'exit 143' TERM HUP
     # Not under a long TMPDIR: a socket's path is at most 107 bytes.
     WORK=$(mktemp -d /tmp/mqtt-gateway-test.XXXXXX)
+    # Servers of single tests run as other users, for root.
+    chmod 711 "$WORK"
     # What tests that were cut off leave behind goes with the rest.
     export TMPDIR="$WORK/tmp"
     mkdir "$TMPDIR"

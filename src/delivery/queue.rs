@@ -63,8 +63,8 @@ use crate::domain::outbox_work::{
 };
 pub use crate::domain::posting::Moment;
 
-/// Delay before the table is read again for a flow whose earlier messages wait at another process.
-const BEHIND_DELAY: Duration = Duration::from_secs(1);
+/// Delay before the table is read again for a flow that must not post yet.
+const LOAD_DELAY: Duration = Duration::from_secs(1);
 
 /// All undelivered messages, by flow.
 #[derive(Debug)]
@@ -349,13 +349,16 @@ impl DeliveryQueue {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
-        queue.destination = queue.destination.take().or(loaded.destination);
+        if let Some(destination) = loaded.destination.filter(|_| queue.destination.is_none()) {
+            if queue.goes_elsewhere(None, &destination) {
+                // The next call of `follow` reports the change, and then the flow loads again.
+                return queue.load_later(now);
+            }
+            queue.destination = Some(destination);
+        }
         queue.is_behind = loaded.is_behind;
         if loaded.is_behind {
-            // Messages above the cursor must wait too, so the next load begins at the start.
-            queue.spill();
-            queue.retry_at = Some(now + BEHIND_DELAY).filter(|_| queue.messages() == 0);
-            return;
+            return queue.load_later(now);
         }
         if queue.is_on_hold() {
             queue.spill();

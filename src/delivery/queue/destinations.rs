@@ -95,7 +95,7 @@ impl FlowQueue {
         self.messages() > 0 || self.unflushed > 0 || self.table != TableRows::Nothing || self.is_loading()
     }
 
-    fn goes_elsewhere(&self, before: Option<&Destination>, now: &Destination) -> bool {
+    pub(super) fn goes_elsewhere(&self, before: Option<&Destination>, now: &Destination) -> bool {
         match (before, now) {
             (Some(before), now) => before != now,
             (None, Destination::Url(to)) => {

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Moment;
 use super::course::Course;
 use super::window::{FlowLimit, PostWindow};
+use super::{LOAD_DELAY, Moment};
 use crate::domain::message::Offset;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{Destination, LoadedItem, RowNumber, cost};
@@ -193,6 +193,12 @@ impl FlowQueue {
         if self.load == Load::Running {
             self.load = Load::Void;
         }
+    }
+
+    /// Lets the flow wait before the next load. Messages above the cursor must wait too, so it begins at the start.
+    pub(super) fn load_later(&mut self, now: Moment) {
+        self.spill();
+        self.retry_at = Some(now + LOAD_DELAY).filter(|_| self.messages() == 0);
     }
 
     pub(super) fn is_loading(&self) -> bool {

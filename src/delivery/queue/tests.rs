@@ -538,6 +538,19 @@ fn pause_that_ended_after_the_failure_is_a_retry() {
 }
 
 #[test]
+fn change_seen_by_a_load_is_reported() {
+    for changed in [to("http://other/"), Destination::OnHold(HoldReason::Disabled), Destination::Deleted] {
+        let mut queue = failed_once();
+        let due = queue.next_wake().unwrap();
+        assert!(queue.next_load(due).unwrap().wants_destination);
+        let rows = LoadedFlow { destination: Some(changed.clone()), ..loaded(vec![item(1, 1, 0)], true) };
+        queue.loaded(1, rows, due);
+        assert_eq!(numbers(&mut queue, due), []);
+        assert_eq!(follow(&mut queue, changed, due), 1);
+    }
+}
+
+#[test]
 fn deleted_flow_is_known_while_rows_wait() {
     let mut queue = failed_once();
     assert_eq!(follow(&mut queue, Destination::Deleted, secs(0)), 1);

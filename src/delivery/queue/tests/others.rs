@@ -42,10 +42,10 @@ fn gap_makes_the_flow_wait_for_others() {
     let behind = || LoadedFlow { is_behind: true, ..loaded(vec![item(1, 7, 0)], true) };
     assert!(queue.loaded(1, behind(), secs(0)), "said once");
     assert_eq!((numbers(&mut queue, secs(0)), queue.next_load(secs(0))), (vec![], None));
-    assert_eq!(queue.next_wake(), Some(BEHIND_DELAY));
-    assert_eq!(queue.next_load(BEHIND_DELAY).map(|order| order.max_messages), Some(1));
-    assert!(!queue.loaded(1, behind(), BEHIND_DELAY));
-    let later = 2 * BEHIND_DELAY;
+    assert_eq!(queue.next_wake(), Some(LOAD_DELAY));
+    assert_eq!(queue.next_load(LOAD_DELAY).map(|order| order.max_messages), Some(1));
+    assert!(!queue.loaded(1, behind(), LOAD_DELAY));
+    let later = 2 * LOAD_DELAY;
     queue.next_load(later).unwrap();
     queue.loaded(1, loaded(vec![item(1, 7, 0)], true), later);
     assert_eq!(numbers(&mut queue, later), [(1, 7)]);

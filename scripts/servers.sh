@@ -70,7 +70,6 @@ start_postgres() {
     if [ "$(id -u)" -eq 0 ]; then
         owner=$(id -un postgres 2>/dev/null || echo nobody)
         chown "$owner" "$data"
-        chmod 711 "$WORK"
         as_user=(setpriv "--reuid=$owner" "--regid=$(id -gn "$owner")" --init-groups)
     fi
     "${as_user[@]}" "$programs/initdb" --pgdata="$data" --username=root --encoding=UTF8 --locale=C.UTF-8 --auth=trust \

@@ -11,6 +11,7 @@ mod restore;
 use std::path::Path;
 use std::process::Command;
 
+use test_support::eventually;
 use test_support::process::{Gateway, Settings};
 use test_support::sql::Sql;
 use test_support::world::{Backend, World};
@@ -65,8 +66,13 @@ fn free_lanes(world: &World) {
     world.sql.run("COMMIT");
 }
 
+/// Copies a directory that may be in use. The copy fails if a file is deleted meanwhile, and is then made again.
 fn copy_directory(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+    eventually("a whole copy", || {
+        // The target does not exist yet at the first attempt.
+        let _ = std::fs::remove_dir_all(to);
+        Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success().then_some(())
+    });
 }
 
 /// As a restore of a volume does it: the old directory is gone, the copy stands in its place.

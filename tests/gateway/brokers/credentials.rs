@@ -85,7 +85,7 @@ fn broker_row_cannot_read_foreign_secrets() {
     for (reference, remedy) in [
         (format!("file:{}", database.display()), "a setting of the gateway names this file"),
         ("file:/proc/self/environ".to_owned(), "put the file below CREDENTIALS_DIR"),
-        ("env:OTHER_PASSWORD".to_owned(), "rename the variable, or set CREDENTIALS_ENV_PREFIX"),
+        ("env:OTHER_PASSWORD".to_owned(), "Rename the variable, or set CREDENTIALS_ENV_PREFIX"),
         ("env:DATABASE_URL_FILE".to_owned(), "no settings of the gateway are read"),
     ] {
         let row = "UPDATE mqtt_servers SET username = 'device', password = ?";

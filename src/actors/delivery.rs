@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::actor_guard::ActorGuard;
 use super::mailbox::{ActorState, Envelope};
-use super::messages::{Deliver, DeliverFromTable, DrainDelivery};
+use super::messages::{CountOutbox, Deliver, DeliverFromTable, DrainDelivery};
 use crate::delivery::client::{Delivered, EndpointClients, PostError};
 use crate::delivery::queue::{
     DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, OriginChange, OriginEvent, PostFailure, PostResult,
@@ -307,6 +307,16 @@ impl Handler<Envelope<DeliverFromTable>> for DeliveryActor {
             Some(rows) => self.queue.committed(&rows, self.now()),
             None => self.work.want(MaintenanceTask::ThoroughSweep),
         }
+        self.pump(context);
+    }
+}
+
+impl Handler<Envelope<CountOutbox>> for DeliveryActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CountOutbox>, context: &mut Self::Context) {
+        let (CountOutbox, _handling) = envelope.open();
+        self.work.want(MaintenanceTask::RoutineSweep);
         self.pump(context);
     }
 }

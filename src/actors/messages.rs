@@ -6,7 +6,7 @@
 //!  FlowRegistryActor ── NewRoutingTable ──▶ RouterActor ── AnnounceTable ──▶ FlowRegistryActor
 //!  paho callback ── InboxGrew ──▶ RouterActor
 //!  RouterActor ── OpenLane, ProcessBatch ──▶ FlowWorkerActor ── LaneOpened ──▶ RouterActor
-//!  FlowWorkerActor ── Deliver, DeliverFromTable ──▶ DeliveryActor
+//!  FlowWorkerActor ── Deliver, DeliverFromTable ──▶ DeliveryActor ◀── CountOutbox ── FlowRegistryActor
 //!  every actor ── ActorExited ──▶ SupervisorActor ── Drain… ──▶ all
 //! ```
 
@@ -191,6 +191,11 @@ pub struct DeliverFromTable {
     /// Rows that a worker committed; `None` requests a sweep of the whole table.
     pub rows: Option<Vec<CommittedRows>>,
 }
+
+/// To the delivery: the flows were reloaded. Counts the waiting messages again.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct CountOutbox;
 
 /// To the MQTT actor, at shutdown: disconnects.
 #[derive(Debug, Clone, Copy, Message)]

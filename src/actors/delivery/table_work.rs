@@ -244,6 +244,8 @@ impl DeliveryActor {
         for changed in self.queue.follow(destinations, self.now()) {
             let rows = self.parts.gauge.waiting(changed.flow);
             log_destination(&changed, rows);
+            // It records the beginning or the end of a pause.
+            self.work.want(MaintenanceTask::RoutineSweep);
         }
     }
 

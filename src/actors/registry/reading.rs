@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use super::RegistryParts;
 use super::membership::update;
 use crate::actors::directory::Directory;
-use crate::actors::messages::UseServers;
+use crate::actors::messages::{CountOutbox, UseServers};
 use crate::domain::flow::Flow;
 use crate::domain::reconciliation::Pass;
 use crate::domain::replicas::Role;
@@ -66,6 +66,7 @@ async fn update_and_load(
     }
     let (flows, Span { from_us, until_us }) = timed(database, read_all(database, parts)).await?;
     pass.state.membership.set_flows(flows, from_us, until_us);
+    parts.directory.delivery.tell(CountOutbox);
     Ok(true)
 }
 

@@ -134,7 +134,7 @@ fn unknown_survivor_appears_after_refused_retirement() {
     assert_eq!(has_members(&fleet), 0);
     fleet.world.publish_all(fleet.messages(0..100));
     let refused = text_of(&shards[1].run(&["retire"]));
-    assert!(refused.contains("run this again after that"), "{refused}");
+    assert!(refused.contains("Run this again after that"), "{refused}");
     shards[0].running().wait_for_line("Other gateways found on this database");
     eventually("the survivor to announce itself", || (has_members(&fleet) == 2).then_some(()));
     shards[1].retire();

@@ -160,7 +160,7 @@ fn flow_revision_table(types: Types) -> TableDefinition {
     use flow_revision::Column;
     types.table("flow_revision", |table| {
         table
-            .col(ColumnDef::new(Column::Id).integer().not_null().primary_key())
+            .col(ColumnDef::new(Column::Id).big_integer().not_null().primary_key())
             .col(ColumnDef::new(Column::Revision).big_integer().not_null());
     })
 }

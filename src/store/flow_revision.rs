@@ -9,7 +9,7 @@ use super::error::{StoreError, While};
 use super::statement::statement;
 
 /// The only row.
-const ROW: i32 = 1;
+const ROW: i64 = 1;
 
 /// Reads the revision; 0 before the first edit.
 pub async fn flow_revision(database: &Database) -> Result<i64, StoreError> {

@@ -15,6 +15,9 @@ pub(super) const REVISION_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between two comparisons of the rows.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Interval after which a table that was too large to be compared is tried again.
+const LARGE_INTERVAL: Duration = Duration::from_mins(10);
+
 /// Maximum number of flows that are compared. Edits by SQL of a larger table count at the next reload.
 const MAX_COMPARED: usize = 10_000;
 
@@ -26,28 +29,36 @@ const MAX_NAMED: usize = 20;
 pub(super) struct EditWatch {
     revision: Option<i64>,
     flows: Option<Vec<FlowRecord>>,
-    compared: Option<Instant>,
+    /// When the rows are compared next; `None` before the first time.
+    compare_at: Option<Instant>,
 }
 
 impl EditWatch {
     /// Returns whether the flows were edited since the last call. The first call returns true, because an edit may have
     /// followed the load at the start.
     pub(super) async fn look(&mut self, database: &Database) -> Result<bool, StoreError> {
-        let revision = flow_revision(database).await?;
-        let is_raised = self.revision.replace(revision) != Some(revision);
-        if is_raised || self.compared.is_none_or(|compared| compared.elapsed() >= COMPARE_INTERVAL) {
-            let is_edited = self.compare(database).await?;
-            return Ok(is_raised || is_edited);
+        if database.is_superseded() {
+            // The reload replaces the connection.
+            return Ok(true);
         }
-        Ok(false)
+        let revision = flow_revision(database).await?;
+        let is_raised = self.revision != Some(revision);
+        let is_due = self.compare_at.is_none_or(|at| at <= Instant::now());
+        // The log names the edits of a command at once.
+        let compares = is_due || is_raised && self.flows.is_some();
+        let is_edited = compares && self.compare(database).await?;
+        // After a failure above, the next call finds the raised revision again.
+        self.revision = Some(revision);
+        Ok(is_raised || is_edited)
     }
 
     async fn compare(&mut self, database: &Database) -> Result<bool, StoreError> {
         let limit = i64::try_from(MAX_COMPARED + 1).unwrap_or(i64::MAX);
         let flows = read_first_flows(database, limit).await?;
         // A long reading delays the next one.
-        self.compared = Some(Instant::now());
+        self.compare_at = Some(Instant::now() + COMPARE_INTERVAL);
         if flows.len() > MAX_COMPARED {
+            self.compare_at = Some(Instant::now() + LARGE_INTERVAL);
             self.flows = None;
             return Ok(false);
         }

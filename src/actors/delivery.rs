@@ -166,7 +166,7 @@ impl DeliveryActor {
         }
         for event in self.queue.take_origin_events() {
             log_origin(&event);
-            if matches!(event.change, OriginChange::Closed { .. }) {
+            if matches!(event.change, OriginChange::Closed { .. } | OriginChange::Forgotten) {
                 let endpoints = &self.parts.observed.metrics.endpoints;
                 endpoints.set_breaker(&event.origin, BreakerState::Closed, SystemTime::now());
             }
@@ -259,8 +259,9 @@ impl DeliveryActor {
         });
     }
 
-    fn tick(&self) {
+    fn tick(&mut self) {
         self.clients.drop_idle();
+        self.queue.forget_unused_origins(self.now());
         let state = if self.draining {
             ActorState::Draining
         } else if self.work.is_failing() || self.queue.is_failing() {
@@ -396,6 +397,7 @@ fn log_origin(event: &OriginEvent) {
             origin;
             "No posts to {origin} for now, because it failed repeatedly: {error}. One post at a time tests it; all flows to it wait"
         ),
+        OriginChange::Forgotten => log::debug!(origin; "No flow posts to {origin} any more"),
         OriginChange::Closed { after, flows } => {
             let after_ms = whole_milliseconds(*after);
             log::info!(

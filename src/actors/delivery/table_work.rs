@@ -2,7 +2,7 @@
 //!
 //! A connection that accepts a statement and does not answer is replaced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -222,7 +222,8 @@ impl DeliveryActor {
         let reading = async move {
             let read = async {
                 let destinations = outbox.destinations(&flows).await?;
-                Ok::<_, StoreError>((destinations, outbox.pauses(None).await?))
+                let pauses = if flows.is_empty() { HashMap::new() } else { outbox.pauses(None).await? };
+                Ok::<_, StoreError>((destinations, pauses))
             };
             with_timeout(answer_timeout(), read).await
         };

@@ -44,6 +44,8 @@ pub enum OriginChange {
         /// Number of flows that waited.
         flows: usize,
     },
+    /// No flow posts to it any more, so its breaker is forgotten.
+    Forgotten,
 }
 
 /// The state of an origin, for operators.
@@ -146,7 +148,6 @@ impl FailingOrigins {
             let change = OriginChange::Opened { error: error.to_owned() };
             self.events.push(OriginEvent { origin: origin.clone(), change });
         }
-        self.failing.retain(|_, found| !found.is_unused(now));
         self.update_wake();
     }
 
@@ -183,6 +184,13 @@ impl DeliveryQueue {
     /// The changes of origins since the last call.
     pub fn take_origin_events(&mut self) -> Vec<OriginEvent> {
         std::mem::take(&mut self.origins.events)
+    }
+
+    /// Forgets the breakers of origins that no flow posts to any more.
+    pub fn forget_unused_origins(&mut self, now: Moment) {
+        let FailingOrigins { failing, events, .. } = &mut self.origins;
+        let unused = failing.extract_if(|_, found| found.is_unused(now));
+        events.extend(unused.map(|(origin, _)| OriginEvent { origin, change: OriginChange::Forgotten }));
     }
 
     /// The origins whose last post failed.

@@ -114,6 +114,23 @@ fn changed_url_leaves_a_dead_origin_at_once() {
     assert_eq!((post.key.flow_id, &*post.destination.url), (1, "http://other/"));
 }
 
+/// Otherwise its breaker would be reported as open for ever.
+#[test]
+fn unused_origin_is_forgotten() {
+    let mut queue = opened(5);
+    for flow in 1..=5 {
+        let found = FlowDestination { flow, code: String::new(), destination: to("http://other/") };
+        queue.follow(vec![found], secs(1));
+    }
+    queue.take_origin_events();
+    queue.forget_unused_origins(secs(300));
+    assert_eq!(queue.failing_origins(secs(300)).len(), 1, "a flow may come back");
+    queue.forget_unused_origins(secs(3600));
+    assert_eq!(queue.failing_origins(secs(3600)), []);
+    let changes: Vec<_> = queue.take_origin_events().into_iter().map(|event| event.change).collect();
+    assert_eq!(changes, [OriginChange::Forgotten]);
+}
+
 /// The failures of the origin count as the attempts of its messages, or the outbox would grow for ever.
 #[test]
 fn held_messages_expire() {

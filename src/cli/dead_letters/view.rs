@@ -139,7 +139,7 @@ pub(super) fn show_text(letter: &LetterView) -> String {
         (None, bytes) => ("payload (base64)", bytes.clone().unwrap_or_default()),
     };
     let attempts = letter.recent_attempts.as_ref().map(Value::to_string).unwrap_or_default();
-    fields(&[
+    let mut shown = vec![
         ("id", letter.id.to_string()),
         ("dead since", letter.occurred_at.clone()),
         ("received", letter.received_at.clone()),
@@ -155,5 +155,7 @@ pub(super) fn show_text(letter: &LetterView) -> String {
         ("recent attempts", attempts),
         ("payload bytes", letter.payload_bytes.to_string()),
         (form, payload),
-    ])
+    ];
+    shown.retain(|(_, value)| !value.is_empty());
+    fields(&shown)
 }

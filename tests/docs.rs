@@ -115,7 +115,7 @@ fn the_page_of_commands_lists_every_command() {
 
 #[test]
 fn the_documents_name_only_settings_that_there_are() {
-    // Words of the same look that are none.
+    // Words in capitals that are no settings.
     const OTHERS: [&str; 7] = [
         "STORE_DB",
         "POST_ENDPOINT",

@@ -59,8 +59,8 @@ async fn failed_commit_is_retried(test: TestDatabase) {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-/// The third failure in a row halves the step, and it is the one whose COMMIT took place: the step
-/// that finds it out is about less than what is there.
+/// The third failure in a row halves the step, and its COMMIT took place. So the next step has fewer
+/// messages than were committed.
 async fn lost_answer_is_recognised_by_smaller_retry(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
@@ -137,7 +137,7 @@ async fn retries_never_store_twice(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM message_keys").await, 20);
 }
 
-/// It has no fence, so whether a COMMIT took place without an answer only the key can tell.
+/// It has no fence, so only the key shows whether an unanswered COMMIT took place.
 async fn unfenced_message_reports_earlier_commit(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let setup = Setup::new(test).await;
@@ -301,7 +301,7 @@ async fn killed_prepared_session_is_replaced(test: TestDatabase) {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-/// Ten messages for a flow that stores and one that posts, and the lane that is to process them.
+/// Ten messages for a flow that stores and a flow that posts, and their lane.
 async fn a_batch_of_ten(test: TestDatabase) -> (Setup, LaneStore, Batch) {
     let setup = Setup::new(test).await;
     setup.flow("STORES", "STORE_DB").await;
@@ -344,7 +344,7 @@ async fn run(transaction: &DatabaseTransaction, sql: &str) {
     transaction.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-/// Waits until the row of this flow is locked: until it cannot be had.
+/// Waits until another session has locked the row of this flow.
 async fn has_locked(setup: &Setup, flow: i64) {
     while setup.test.try_execute(&format!("{} NOWAIT", setup.lock_flow(flow))).await.is_ok() {}
 }

@@ -1,10 +1,10 @@
-//! Random faults for as long as one likes, while messages flow; then everything that was acknowledged is looked for.
+//! Random faults for a given time, while messages flow. Then all acknowledged messages must be in the tables.
 //!
 //! `scripts/soak [MINUTES] [SEED]` runs it for an hour; the fault tests run a short one with a settled seed. A seed
 //! gives the same faults in the same order. What they hit differs from run to run, so a seed that found something is
 //! worth several runs.
 //!
-//! The broker keeps what it has acknowledged in all of this, else its losses would be counted as the gateway's: it is
+//! The broker must lose no acknowledged message, because its losses would be counted as the gateway's. So it is
 //! restarted in order, and killed only when it has just saved its state and has nothing to deliver.
 
 mod fault;

@@ -1,5 +1,4 @@
-//! What an operator reads: each trouble of `docs/OPERATIONS.md`, made for real on the real binary, and the line that
-//! tells of it with the actor, the cause and since when.
+//! Each fault of `docs/OPERATIONS.md`, caused on the real binary, and its log line with actor, cause and time.
 
 mod actors;
 mod bound;

@@ -118,8 +118,7 @@ impl TestDatabase {
         }
     }
 
-    /// Sessions that are made from now on take their time before they look for a deadlock; others on
-    /// `MariaDB` look at once.
+    /// New sessions search for deadlocks late. On `MariaDB`, all sessions search at once.
     pub(crate) async fn look_late_for_deadlocks(&self) {
         if let DatabaseSettings::Postgres { name, .. } = &self.settings {
             self.execute(&format!("ALTER DATABASE {name} SET deadlock_timeout = '4s'")).await;

@@ -8,8 +8,8 @@ use mqtt_gateway::inbox::KeptTables;
 
 use test_support::eventually;
 
-/// Waits until what comes by this filter is for so many flows. Before the broker has confirmed what is subscribed, and
-/// no longer, it is for those that leave as well: so this is the end of an edit, and of a handover.
+/// Waits until messages of this filter are routed to `flows` flows. Until the broker has confirmed all changes of the
+/// subscriptions, they are routed to leaving flows too: so this is the end of an edit, and of a handover.
 pub(crate) fn wait_until_routed_to(flows: usize, filter: &str, inbox: &Path) {
     let kept = KeptTables::new(inbox);
     eventually(&format!("{filter} to be routed to {flows} flows"), || {

@@ -109,7 +109,7 @@ const POD: Duration = Duration::from_secs(11);
 enum Order {
     /// Pods and count are changed together.
     AtOnce,
-    /// The count first where there are to be more, the pods and the retirement first where there are to be fewer.
+    /// More replicas: the count first. Fewer replicas: the pods and the retirement first.
     InSteps,
 }
 

@@ -1,6 +1,6 @@
 //! Many gateways on one database and one broker: in a group, in shards, restarted, added, ended for good.
 //!
-//! Nothing published may be lost, and the ids of each flow are 1 to n, whoever stored the messages.
+//! No published message may be lost, and the ids of each flow are 1 to n, whichever replica stored the messages.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -10,7 +10,7 @@ const FLOWS: usize = 16;
 /// Publishers: one alone may be slower than the gateways.
 const DEVICES: usize = 3;
 
-/// Words of the log that tell of replicas in each other's way.
+/// Log texts that show conflicts between replicas.
 const TROUBLE: [&str; 4] = ["is locked by somebody else", "Deadlock", "Lock wait timeout", "reopening it"];
 
 #[test]

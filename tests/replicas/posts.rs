@@ -30,7 +30,7 @@ enum Fate {
     Returns,
 }
 
-/// Flows that post to one endpoint. It accepts nothing before it is told to.
+/// Flows that post to one endpoint, which is closed at first.
 struct Scene {
     fleet: Fleet,
     endpoints: Endpoints,
@@ -259,7 +259,7 @@ fn resumed_replica_starts_no_claimed_post() {
     other.running().wait_long_for_line("Took over");
     wait_for_empty_outbox(&fleet);
     endpoints.release();
-    // Its lease is over anyway. A later end tells that it goes on.
+    // Its lease has expired anyway. A later expiry shows that it goes on.
     set_end_of_lease(&fleet, &owner);
     stopped.running().signal("CONT");
     let renewed =

@@ -13,7 +13,7 @@ fn has_members(fleet: &Fleet) -> i64 {
     fleet.world.sql.count("SELECT COUNT(*) FROM gateway_members", [])
 }
 
-/// Waits until the replica has told the others of itself once more, and heard of them.
+/// Waits until the replica has written its row once more, and read the rows of the others.
 fn wait_for_a_look(fleet: &Fleet, name: &str) {
     let sql = "SELECT CAST(seen_at AS CHAR) FROM gateway_members WHERE client_id = ?";
     let seen_at = || -> Option<String> {

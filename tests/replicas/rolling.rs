@@ -1,4 +1,4 @@
-//! A new version is rolled out: every replica is told to end and started again, one after the other, under load.
+//! Roll-out of a new version: the replicas are restarted one after the other under load.
 
 use crate::fleet::{Fleet, Replica};
 

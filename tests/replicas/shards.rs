@@ -8,8 +8,8 @@ use test_support::world::{Backend, SERVERS};
 
 const FLOWS: usize = 16;
 
-/// One shard, then four, then two: under load, with a pause before and after each change, so that what must be in
-/// order can be told from what was published while flows moved.
+/// One shard, then four, then two, under load. A pause before and after each change separates the messages that must be
+/// in order from those published while flows moved.
 fn shards_come_and_go(backend: Backend, published_in_all: u64) {
     let fleet = Fleet::on(backend, FLOWS);
     let part = published_in_all / 5;

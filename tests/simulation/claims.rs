@@ -159,7 +159,7 @@ fn rejoined_flow_rejects_copy_once() {
     let batch = setup.next(&mut cursor, Skip).unwrap();
     assert!(batch.entries[0].reports_invalid_payload);
     cursor.apply_outcome(1, &deferred(1, first));
-    // The copy is passed over, and looked at again with the flow.
+    // The copy is skipped, and read again with the flow.
     setup.log.append("t", "garbage", &[8], 0);
     assert!(setup.next(&mut cursor, Skip).is_none());
     cursor.tick();

@@ -229,7 +229,7 @@ impl World {
         self.entries.retain(|entry| entry.segment != *path || !entry.bytes.contains(&at));
     }
 
-    /// Without one nothing could tell the id of the inbox.
+    /// Without a header the id of the inbox would be unknown.
     fn a_header_is_left(&self) -> bool {
         let damaged =
             |path: &PathBuf| self.flipped.iter().any(|(file, at)| file == path && *at < HEADER_BYTES);
@@ -240,7 +240,7 @@ impl World {
         self.entries.iter().find(|entry| entry.offset == offset).expect("a record that should be gone")
     }
 
-    /// The records are those of the model between the offsets, but for released ones.
+    /// The records equal the model between the offsets, except for released ones.
     fn assert_complete(&self, records: &[Arc<Record>], from: Offset, to: Offset) {
         assert!(records.windows(2).all(|pair| pair[0].offset < pair[1].offset), "not in order");
         for record in records {

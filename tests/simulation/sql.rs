@@ -1,5 +1,4 @@
-//! A model of the database: the tables that count, row locks, and transactions that happen wholly
-//! or not at all, at a moment that nobody may have been told of.
+//! A model of the database: tables, row locks, and atomic transactions whose answers may be lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

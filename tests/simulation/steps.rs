@@ -19,8 +19,8 @@ pub(crate) enum Step {
         tick: bool,
         scan_limit: usize,
     },
-    /// A worker goes on, in a transaction of at most so many messages. Where a flow is locked, it
-    /// waits or leaves it behind.
+    /// A worker goes on, in a transaction with a maximum number of messages. It waits for a locked
+    /// flow or leaves it behind.
     Work {
         lane: u32,
         most: usize,

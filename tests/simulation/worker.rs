@@ -125,8 +125,8 @@ impl Job {
         if left || self.position == self.batch.next { Turn::Done } else { Turn::GoesOn }
     }
 
-    /// The connection is gone, and nobody knows what became of COMMIT. The next attempt tells, but
-    /// not which flows were left behind: for that the lane has to be opened anew.
+    /// The connection broke, and the outcome of COMMIT is unknown. The next attempt shows it, but not
+    /// which flows were left behind: for that the lane is opened again.
     pub(crate) fn unanswered(&mut self, transaction: &Transaction) -> Turn {
         if !transaction.came_to.deferred.is_empty() {
             return Turn::Fenced;

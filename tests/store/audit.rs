@@ -1,4 +1,4 @@
-//! Audit of a table in several pieces, and of one that changes meanwhile.
+//! Audit of a table in several pieces, and of a table that changes meanwhile.
 
 use mqtt_gateway::domain::audit::{Facts, Gaps, StoredFacts};
 use mqtt_gateway::store::{AuditProgress, Database, audit, migrate};

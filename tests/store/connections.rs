@@ -170,7 +170,7 @@ async fn repairable_errors_are_outages(test: TestDatabase) {
     ] {
         assert_eq!(class_of(&database, sql).await, ErrorClass::Outage, "{sql}");
     }
-    // An exhausted key or a key from a device: only a retry can tell.
+    // An exhausted key or a duplicate from a device: only a retry distinguishes them.
     let duplicate = "INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')";
     assert_eq!(class_of(&database, duplicate).await, ErrorClass::Poison);
 }

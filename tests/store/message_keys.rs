@@ -114,7 +114,7 @@ async fn process_on(setup: &Setup, mut lane: LaneStore, entries: Vec<BatchEntry>
     lane.process(&batch, &setup.observer).await.unwrap()
 }
 
-/// Of each result the number, negative that of the first where it was a repetition, 0 for any other refusal.
+/// The number of each result. For a repetition the negative number of the first message, for other rejections 0.
 fn numbers(outcome: &BatchOutcome) -> Vec<i64> {
     let number = |result: &Result<_, _>| match result {
         Ok(mqtt_gateway::domain::batch::ProcessResult { message_id, .. }) => *message_id,
@@ -167,7 +167,7 @@ async fn concurrent_gateways_number_without_gap(test: TestDatabase) {
     two_gateways_take_the_same_messages(test, 20, 100).await;
 }
 
-/// Each has an inbox of its own, and the broker gives both every message; the one begins at the end.
+/// Each gateway has its own inbox with all messages. One of them begins at the end.
 async fn two_gateways_take_the_same_messages(test: TestDatabase, flows: usize, messages: u64) {
     let setup = Setup::new(test).await;
     for number in 1..=flows {
@@ -448,8 +448,8 @@ mod cost {
         measure(TestDatabase::sqlite(), many).await;
     }
 
-    /// Each round takes a batch in every way, one after the other, so that what else the machine does
-    /// meets all of them.
+    /// Each round processes a batch in every way, one after the other, so that other load of the machine
+    /// affects all of them.
     async fn measure(test: TestDatabase, many: &str) {
         let setup = Setup::new(test).await;
         for flow in 1..=2 * FLOWS {

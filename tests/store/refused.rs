@@ -1,5 +1,5 @@
-//! Messages that the database refuses, on real databases: whose fault it is, and what becomes of a flow
-//! whose messages are all refused.
+//! Messages that the database refuses, on real databases: the cause, and flows whose messages are all
+//! refused.
 
 mod aside;
 mod fault;

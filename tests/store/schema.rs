@@ -112,7 +112,7 @@ async fn gateways_that_start_at_once_add_everything_once(test: TestDatabase) {
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM mqtt_servers").await, 1);
 }
 
-/// In rounds, because the moment between the row of one gateway and the look of the next is short.
+/// In rounds, because the time between one gateway's insert and the next one's query is short.
 async fn gateways_that_start_at_once_insert_one_broker(test: TestDatabase) {
     const ROUNDS: usize = 10;
     let mut gateways = Vec::new();

@@ -62,7 +62,7 @@ impl ClientPair {
     }
 }
 
-/// As `openssl req -x509` makes it for `localhost`, but for what `change` does.
+/// A certificate as by `openssl req -x509` for `localhost`, with the changes of `change`.
 fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair, TempDir) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -137,7 +137,7 @@ impl TlsSink {
         self.next_of().0
     }
 
-    /// The next request, and what is known of its client.
+    /// The next request, and the kind of its client.
     pub(crate) fn next_of(&self) -> (Request, ClientKind) {
         self.requests.recv_timeout(TOO_LONG).expect("a request within the time")
     }

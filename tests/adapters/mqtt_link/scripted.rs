@@ -33,7 +33,7 @@ impl Scripted {
         Connection(stream)
     }
 
-    /// The next connection that is more than a look whether anybody listens.
+    /// The next connection that sends something. Probes only connect.
     pub(crate) fn accept_client(&self) -> Connection {
         loop {
             let connection = self.accept();

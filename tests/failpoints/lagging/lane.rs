@@ -33,7 +33,7 @@ impl Lane {
         lane
     }
 
-    /// Its first ten messages are in SQL, but not those of the flow `A`.
+    /// Its first ten messages are in SQL, except those of the flow `A`.
     pub(crate) async fn with_a_lagging_flow(test: TestDatabase) -> Self {
         let mut lane = Self::new(test).await;
         lane.write_down(A, 0, 0).await;
@@ -71,7 +71,7 @@ impl Lane {
         self.batch_of(Scope::Lagging { flow, lane_at: self.position.next_offset }, messages, &[flow])
     }
 
-    /// Ten messages; the last is one that the database refuses, so that the first five go alone.
+    /// Ten messages. The database refuses the last one, so that the first five are processed alone.
     pub(crate) async fn batch_in_two_steps(&self, scope: Scope, flows: &[FlowId]) -> Batch {
         self.setup.refuse_the_value("poison").await;
         let mut batch = self.batch_of(scope, 0..10, flows);
@@ -101,7 +101,7 @@ impl Lane {
         Held::by(self.setup.test.settings().clone(), statements.to_vec())
     }
 
-    /// The same in the moment between the next transaction that is committed and the one after it.
+    /// The same between the next committed transaction and its successor.
     pub(crate) fn hold_after_the_next_commit(&self, statements: &[String]) -> Arc<Mutex<Option<Held>>> {
         let (settings, statements) = (self.setup.test.settings().clone(), statements.to_vec());
         let held: Arc<Mutex<Option<Held>>> = Arc::default();

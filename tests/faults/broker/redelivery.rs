@@ -1,8 +1,8 @@
 //! Brokers that send again after a lost connection, with packet identifiers and payloads made to be mistaken.
 //!
-//! A case is what the broker sends on each connection; between two of them the line is cut, or the gateway is killed as
-//! well. All that was sent on a connection has been received there and acknowledged; whether the broker knows of the
-//! acknowledgements shows in what it sends next.
+//! A case lists the packets that the broker sends on each connection. Between two connections the line is cut, or the
+//! gateway is killed too. All packets of a connection were received and acknowledged there; the packets of the next
+//! connection show whether the broker got the acknowledgements.
 
 use test_support::flows::Stored;
 use test_support::mosquitto::Broker;

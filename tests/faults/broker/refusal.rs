@@ -24,7 +24,7 @@ fn rules(acltype: &str) -> String {
     )
 }
 
-/// A world whose broker refuses that of the filter `forbidden/+`.
+/// A world whose broker refuses subscriptions or messages of the filter `forbidden/+`.
 fn world_that_refuses(acltype: &str) -> (World, NamedTempFile) {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), rules(acltype)).unwrap();
@@ -68,7 +68,7 @@ fn unready_until_one_subscription_is_granted() {
     NewFlow::new("shut_out", "forbidden/+").insert(&world.sql);
     let gateway = world.start();
     let admin = admin_of(&gateway);
-    // A reload asks once more, so what was made of the first answer is done.
+    // A reload subscribes once more, so the first answer is processed by then.
     for answers in 1..3 {
         eventually("a refusal", || {
             (gateway.count_lines("Flow shut_out gets no messages") >= answers).then_some(())

@@ -15,7 +15,7 @@ fn broker_restart_loses_no_acknowledged_message() {
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     let mut publisher = Publisher::connect(world.broker.address);
-    // More than may be under way, so that something comes before what is sent again.
+    // More messages than may be in flight, so that redelivered messages follow earlier ones.
     publisher.publish_all(load.next(&world, 100));
     load.wait_until_stored(&world);
     for _ in 0..RESTARTS {

@@ -13,12 +13,12 @@ fn world_behind_a_proxy() -> (World, Proxy) {
     (world, proxy)
 }
 
-/// So many messages show that a broker does not use packet identifiers again early; before, what it sends again is kept
-/// where it could be new.
+/// After this number of messages it is known that the broker does not reuse packet identifiers early. Before, a
+/// redelivered message is processed again if it could be new.
 const PROOF: usize = 2_100;
 
-/// Breaks the way as `breaks` says, while 600 messages go over it. Everything has to be there once afterwards: what the
-/// broker sends again is recognised.
+/// Breaks the connection by `breaks` while 600 messages are sent over it. Each must be stored once: redelivered
+/// messages are recognised.
 fn nothing_is_lost_or_doubled(breaks: impl Fn(&Proxy)) {
     let (world, proxy) = world_behind_a_proxy();
     let mut load = Load::over(&world, 4);
@@ -79,7 +79,7 @@ fn unconfirmed_subscription_is_repeated() {
     assert_eq!(load.judge(&world), [0; 0]);
 }
 
-/// Nothing tells of a host that has vanished: no FIN, no RST, only silence.
+/// A vanished host sends no FIN and no RST, so only silence shows it.
 #[test]
 #[ignore = "waits for the keepalive; run by scripts/faults"]
 fn keepalive_detects_half_open_connection() {

@@ -40,8 +40,8 @@ fn clock_jumps_are_exactly_once() {
         let off = received_at(&last.received_at) - Utc::now() - TimeDelta::seconds(ahead);
         assert!(off.abs() < TimeDelta::minutes(10), "received {off} off with the clock {ahead} s ahead");
 
-        // What the client library makes of the time shows when it connects. Not each time: losses in quick succession
-        // look like a second client of our name.
+        // The client library reads the clock when it connects. Not each time: frequent losses would be taken for a
+        // second client with the same id.
         if ahead == -HOUR {
             let mark = world.broker.mark();
             proxy.cut(How::Rst);

@@ -64,14 +64,14 @@ fn cut_at_commit_again_and_again(backend: Backend) {
     assert_eq!(gateway.stop(), Some(0));
     let failures =
         gateway.count_errors("Database refuses") + gateway.count_warnings("Database still refuses");
-    // Where the connection is cut after the COMMIT was passed on, the answer may have been quicker than the cut. Of the
-    // four kinds of round that is one; in the others nobody can have been told that it is done.
+    // If the connection is cut after the COMMIT was forwarded, the answer may arrive before the cut. This is one of the
+    // four kinds of rounds; in the others no answer can arrive.
     assert!(failures >= 12, "a failure for each cut that no answer can have overtaken: {failures}");
     assert_eq!(load.judge(&world), [0; 0]);
 }
 
-/// The COMMIT is still on its way when the gateway is told that its connection is over. It arrives while the next
-/// session already waits for the lane's row.
+/// The COMMIT is still in flight when the gateway loses its connection. It arrives while the next session already waits
+/// for the lane's row.
 #[test]
 fn late_commit_after_reconnect_counts_once() {
     SERVERS.into_iter().for_each(arrives_after_the_gateway_has_reconnected);

@@ -43,7 +43,7 @@ fn a_read_only_server_is_waited_for() {
     waits_until(&world, "read-only", || read_only(1), || read_only(0));
 }
 
-/// The server's tablespace may not grow. Its error is that of a full disk.
+/// The server's tablespace may not grow. The server reports a full disk.
 #[test]
 fn full_server_files_are_waited_out() {
     let one_file = |most: &str| {

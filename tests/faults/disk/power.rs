@@ -1,4 +1,4 @@
-//! The power goes: what was not synced is lost. Made with a disk of the test's own, see [`Disk`].
+//! Power failures: unsynced data is lost. The tests use a disk of their own, see [`Disk`].
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ fn fsync_interval_loses_one_interval_at_most() {
     assert_eq!(judgement.extra, [0; 0]);
 }
 
-/// The database is ahead of the log: its offsets are those of records that the log has lost.
+/// The database is ahead of the log: its offsets belong to records that the log has lost.
 #[test]
 fn offsets_lost_to_power_are_not_reused() {
     let mut disk = Disk::of_mebibytes(64);

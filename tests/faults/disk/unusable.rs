@@ -1,4 +1,4 @@
-//! A directory that cannot be used is told at the start, with the way out.
+//! An unusable directory is reported at the start, with the remedy.
 
 use std::path::Path;
 

@@ -23,7 +23,7 @@ impl Memory {
         self.mounted.directory.path()
     }
 
-    /// Takes all the room that is left; the file is to be deleted.
+    /// Fills the file system. The caller deletes the file.
     pub(super) fn fill(&self) -> PathBuf {
         let path = self.path().join("somebody-elses");
         let mut file = File::create(&path).unwrap();
@@ -44,8 +44,8 @@ impl Memory {
     }
 }
 
-/// An ext4 file system on a disk that is a file. What was not synced is in this machine's memory alone: the file holds
-/// what a disk would hold after the power went.
+/// An ext4 file system on a disk that is a file. Unsynced data is only in this machine's memory, so the file holds the
+/// content of a disk after a power failure.
 pub(super) struct Disk {
     mounted: Option<Mounted>,
     image: PathBuf,
@@ -67,7 +67,7 @@ impl Disk {
         self.mounted.as_ref().unwrap().directory.path()
     }
 
-    /// The power goes: what the disk holds now is what is there afterwards.
+    /// A power failure: only the present content of the disk is kept.
     pub(super) fn cut_power(&mut self) {
         let held = self.files.path().join("held");
         fs::copy(&self.image, &held).unwrap();

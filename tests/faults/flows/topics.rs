@@ -170,8 +170,8 @@ fn shared_topic_survives_edit_under_load() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
-/// The broker sends them the moment it has the first filters, and has yet to confirm the others. Where it does not name
-/// the subscriptions, nothing but the table tells whose they are.
+/// The broker sends them as soon as it has the first filters, before it confirms the others. If it sends no
+/// subscription identifiers, only the table shows their flows.
 #[test]
 fn retained_messages_reach_new_flows() {
     for version in ["5", "3.1.1"] {

@@ -1,5 +1,4 @@
-//! `kill -9` of the gateway, again and again: the broker sends again what it has seen no PUBACK for, and none of it
-//! is taken twice.
+//! Repeated `kill -9` of the gateway: the broker redelivers messages without a PUBACK, and none is processed twice.
 
 use super::Flood;
 use test_support::mosquitto::{Broker, BrokerOptions};
@@ -17,8 +16,8 @@ fn killed_gateway_loses_nothing(backend: Backend) {
     let world = World::with_broker(backend, broker);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
-    // More than may be under way, so that the broker has seen the first acknowledgements: what is sent again can be
-    // told from new messages only where something came before it.
+    // More messages than may be in flight, so that the broker has the first acknowledgements: redelivered messages are
+    // recognised only after earlier ones.
     let messages = load.next(&world, 1_100);
     world.publish_all(messages);
     load.wait_until_stored(&world);

@@ -1,4 +1,4 @@
-//! The gateway is told to end while messages flow, and killed while it ends.
+//! The gateway is stopped while messages flow, and killed while it stops.
 
 use super::Flood;
 use test_support::mosquitto::{Broker, BrokerOptions};

@@ -21,8 +21,8 @@ fn twin_of(world: &World) -> Settings {
     settings
 }
 
-/// Two inboxes are two roads: the order of a flow is that of each, not of both together. What was on its way to the one
-/// when the other took over may come by both.
+/// Each inbox keeps the order of a flow, two inboxes together do not. Messages in flight to one gateway when the other
+/// took over may arrive at both.
 fn all_is_there_and_numbered_without_a_gap(world: &World, load: &Load, published: u64) {
     load.wait_until_stored(world);
     let mut keys = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! A broker that passes on what no broker should: each bad message is a dead letter and acknowledged, and the good ones
-//! in between are stored.
+//! A broker that forwards invalid packets: each bad message becomes a dead letter and is acknowledged, and the good
+//! ones in between are stored.
 
 use test_support::mosquitto::Broker;
 use test_support::publisher::{packet, string};

@@ -186,8 +186,8 @@ impl Stage {
                 self.world.broker.thaw();
             }
             Fault::KillBroker => {
-                // What it has not saved is its own loss, and what it has saved and handed on since it would hand on
-                // again as new. So it is killed when it has nothing, and knows the gateway's session.
+                // A killed broker loses unsaved messages, and sends saved ones again as new. So it is killed when it
+                // has no messages and has saved the gateway's session.
                 self.come_to_rest();
                 self.world.broker.save();
                 self.world.broker.kill();

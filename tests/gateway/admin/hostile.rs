@@ -131,7 +131,7 @@ fn a_client_that_never_reads_is_thrown_out() {
     let gateway = world.start();
     let admin = admin_of(&gateway);
     let mut greedy = never_reads(admin);
-    // It is ended at a certain age, whatever it does; what was on the way until then is read here.
+    // The gateway closes it at its maximum age. Bytes sent until then are read here.
     let mut rest = Vec::new();
     let _ = greedy.read_to_end(&mut rest);
     assert_eq!(get(admin, "/health/live").status, 200);

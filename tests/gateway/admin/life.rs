@@ -129,7 +129,7 @@ fn broker_outage_is_unready_until_subscribed() {
 #[test]
 fn drain_is_unready_and_port_answers() {
     let mut world = on_mariadb();
-    // Long enough to be looked at before.
+    // Long enough for the requests before the end.
     world.set("FAILPOINTS", "supervisor-leaves=sleep(3000)");
     let proxy = Proxy::to_mqtt(world.broker.address);
     world.reach_broker_at(proxy.address());

@@ -45,7 +45,7 @@ fn endless_connect_attempts_end_process() {
     assert_eq!(gateway.wait_for_exit().code(), Some(3));
 }
 
-/// The actor stands still over the news of a lost connection until its successor has told of the next one.
+/// The actor blocks while it handles a lost connection, until its successor has reported the next connection.
 #[test]
 fn stale_loss_event_is_ignored() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());

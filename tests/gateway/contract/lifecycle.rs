@@ -35,8 +35,8 @@ fn a_stop_drains_what_was_taken_in(world: World) {
     let publish = |numbers: Range<usize>| {
         world.publish_all(numbers.map(|number| Message::new(&topic, format!(r#"{{"number": {number}}}"#))));
     };
-    // More than may be under way, so that the broker has seen the first acknowledgements: what is sent again can be
-    // told from new messages only where something came before it.
+    // More messages than may be in flight, so that the broker has the first acknowledgements: redelivered messages are
+    // recognised only after earlier ones.
     publish(0..1_100);
     world.wait_for_stored("any", 1_100);
     publish(1_100..3_100);
@@ -168,7 +168,7 @@ fn a_database_that_is_not_there_is_awaited() {
     server.stop();
     let mark = world.broker.mark();
     let mut gateway = world.start();
-    // It says so, and it keeps trying: the port stands in what the driver or we say of it.
+    // It logs the failure and keeps trying.
     gateway
         .wait_for_line_that("the database not being there", &|line| line.to_lowercase().contains("database"));
     assert!(gateway.is_running());

@@ -20,7 +20,7 @@ fn outbox_rows(world: &World) -> i64 {
     world.sql.count("SELECT COUNT(*) FROM outbox", [])
 }
 
-/// A gateway whose flow `post` has messages that its endpoint refuses to take, and which reloads only when told to.
+/// A gateway whose flow `post` has messages that its endpoint refuses. It reloads only on request.
 fn start_with_waiting_posts(world: &mut World, refusing: &Sink) -> Gateway {
     world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "86400");
     refusing.answer_with(500);

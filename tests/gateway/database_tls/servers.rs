@@ -29,8 +29,8 @@ enum Server {
 }
 
 impl Stage {
-    /// The server has a certificate for `name`, where the gateway looks for it. The gateway's user gets in by TLS
-    /// alone.
+    /// The server has a certificate for `name`, the host in the gateway's settings. The gateway's user may log in only
+    /// by TLS.
     fn new(backend: Backend, name: &str, wants_client: bool) -> Stage {
         let directory = TempDir::new().unwrap();
         let authority = Authority::new("database authority");

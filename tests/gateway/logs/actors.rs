@@ -158,7 +158,7 @@ fn spent_restart_budget_logs_exit_code() {
     assert_quoted("Restart budget spent", &["is spent, giving up with exit code 3"]);
 }
 
-/// The delivery is the one whose mailbox is filled by others: committed messages are handed to it by their number.
+/// Uses the delivery, because the workers fill its mailbox with committed messages.
 #[test]
 fn full_mailbox_is_logged_with_actor() {
     // More than it takes, also if it handles some before it stands still.

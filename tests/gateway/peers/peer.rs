@@ -120,8 +120,8 @@ pub(crate) fn restart_under_load(
     gateway
 }
 
-/// Flows whose topics overlap are served, over orderly ends and kills, with a backlog each time. Gives what was found
-/// amiss; nothing may be lost.
+/// Serves flows whose topics overlap, with orderly ends and kills, and a backlog each time. Nothing may be lost.
+/// Returns the other deviations.
 pub(crate) fn serve(maker: &str, peer: &Peer, user: &str) -> Found {
     let world = world_at(peer.address, user);
     assert_check_tells_a_wrong_password(&world, user, "username and password");

@@ -1,5 +1,4 @@
-//! rumqttd 0.20, which forgets with a connection by which identifiers its filters were subscribed. It runs in this
-//! process.
+//! rumqttd 0.20 forgets the subscription identifiers of a session when its connection ends. It runs in this process.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -42,7 +42,7 @@ impl World {
         });
     }
 
-    /// A lane that has nothing to do is told that the database went back.
+    /// An idle lane learns that the database went back.
     pub(super) fn heartbeat(&mut self) {
         for (lane, known) in (0..).zip(&self.progress) {
             let lags = |flow| self.sql.lagging[&flow] < self.log.done_below();

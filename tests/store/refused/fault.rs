@@ -32,7 +32,7 @@ async fn lane_with(setup: &Setup, messages: &[(&str, &[FlowId])]) -> (LaneStore,
     (lane, batch)
 }
 
-/// That the dead letters are those of these messages, and the numbers of both flows have no gap.
+/// Asserts that exactly these messages are dead letters, and that the numbers of both flows have no gap.
 async fn assert_refused(setup: &Setup, outcome: &BatchOutcome, offsets: &[i64]) {
     let letters: Vec<i64> = setup
         .test

@@ -21,6 +21,7 @@ pub mod invisible;
 mod json;
 pub mod lanes;
 pub(crate) mod library_text;
+pub mod mailbox_reports;
 pub mod message;
 pub mod message_key;
 pub mod outbox;

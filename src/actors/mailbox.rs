@@ -288,6 +288,12 @@ impl Mailbox {
         (self.depth.load(Relaxed), self.capacity, age(&self.inner().in_hand))
     }
 
+    /// Messages handled since the start.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.handled.load(Relaxed)
+    }
+
     /// The actor's state.
     #[must_use]
     pub fn state(&self) -> ActorState {

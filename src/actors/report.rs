@@ -7,8 +7,9 @@ use chrono::Utc;
 use log::kv::Value;
 use log::{Level, Record};
 
-use super::mailbox::{Mailbox, MailboxReport};
+use super::mailbox::{ActorState, Mailbox, MailboxReport};
 use crate::domain::condition::{Change, ClockReading, Condition};
+use crate::domain::mailbox_reports::MailboxReports;
 use crate::observe::metrics::ErrorKind;
 use crate::observe::timestamp;
 use crate::store::{ErrorClass, StoreError};
@@ -43,6 +44,20 @@ pub(super) fn log_mailbox(mailbox: &Mailbox) {
             .args(format_args!("{MAILBOX}"))
             .build(),
     );
+}
+
+/// Writes the mailbox line unless the actor is idle and had its line within the minute. `routine` of the handled
+/// messages are no work.
+pub(super) fn log_mailbox_if_due(
+    mailbox: &Mailbox,
+    reports: &mut MailboxReports,
+    routine: u64,
+    interval: Duration,
+) {
+    let is_at_rest = mailbox.state() == ActorState::Running && mailbox.load().0 == 0;
+    if reports.is_due(is_at_rest, mailbox.handled().saturating_sub(routine), interval) {
+        log_mailbox(mailbox);
+    }
 }
 
 fn fields<'a>(report: &'a MailboxReport, since: &'a str) -> Vec<(&'static str, Value<'a>)> {

@@ -19,11 +19,14 @@ use super::mailbox::{ActorState, Envelope, ExitReason, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
-use super::report::{Conditions, describe_in_hand, log_abandoned_handler, log_conditions, log_mailbox};
+use super::report::{
+    Conditions, describe_in_hand, log_abandoned_handler, log_conditions, log_mailbox, log_mailbox_if_due,
+};
 use super::router::{RouterActor, RouterParts};
 use super::thread;
 use super::watchdog;
 use super::worker::{FlowWorkerActor, WorkerParts};
+use crate::domain::mailbox_reports::MailboxReports;
 use crate::domain::restart_budget::{RestartBudget, RestartDecision};
 use crate::domain::suspend_detector::SuspendDetector;
 pub use crate::mqtt::SessionEnd;
@@ -82,6 +85,9 @@ pub struct SupervisorActor {
     observed: Arc<Telemetry>,
     /// The supervisor's own mailbox, from the directory.
     mailbox: Arc<Mailbox>,
+    reports: MailboxReports,
+    /// Ticks so far. They are in the counts of the mailbox, and are no work.
+    ticks: u64,
     children: Vec<Child>,
     /// Shared by all actors: ten workers that fail twice are as broken as one that fails twenty times.
     budget: RestartBudget,
@@ -100,6 +106,7 @@ struct Child {
     /// The actor's thread; `None` while the actor is down.
     arbiter: Option<Arbiter>,
     conditions: Conditions,
+    reports: MailboxReports,
     /// Reason and time of the last exit, until the successor is running.
     ended: Option<(ExitReason, Instant, DateTime<Utc>)>,
 }
@@ -156,6 +163,7 @@ impl SupervisorActor {
             generation: 0,
             arbiter: None,
             conditions: Conditions::default(),
+            reports: MailboxReports::default(),
             ended: None,
         };
         // Receivers start before their senders.
@@ -170,6 +178,8 @@ impl SupervisorActor {
         let budget = RestartBudget::new(options.max_restarts, options.restart_window);
         Self {
             mailbox: Arc::clone(&directory.supervisor),
+            reports: MailboxReports::default(),
+            ticks: 0,
             directory,
             factories,
             options,
@@ -288,6 +298,7 @@ impl SupervisorActor {
 
     fn tick(&mut self, context: &mut Context<Self>) {
         let _handling = self.begin(Tick);
+        self.ticks += 1;
         crash_point!("beat-supervisor");
         self.observed.mark_supervisor_alive();
         let watched = self.suspend_detector.awake_for(self.born.elapsed());
@@ -312,6 +323,15 @@ impl SupervisorActor {
             let cause = format!("no sign of life for {} s", silence.as_secs());
             self.restart(context, id, ExitReason::Silent, &cause);
         }
+    }
+
+    /// Writes the mailbox lines that are due.
+    fn report(&mut self) {
+        let interval = self.options.report_interval;
+        for child in &mut self.children {
+            log_mailbox_if_due(&child.mailbox, &mut child.reports, 0, interval);
+        }
+        log_mailbox_if_due(&self.mailbox, &mut self.reports, self.ticks, interval);
     }
 
     fn end(&mut self, context: &mut Context<Self>, exit_code: i32) {
@@ -364,8 +384,7 @@ impl Actor for SupervisorActor {
         watchdog::watch(Arc::clone(&self.mailbox), &self.observed, self.options.report_interval);
         context.run_interval(TICK_INTERVAL, Self::tick);
         context.run_interval(self.options.report_interval, |supervisor, _| {
-            log_mailbox(&supervisor.mailbox);
-            supervisor.children.iter().for_each(|child| log_mailbox(&child.mailbox));
+            supervisor.report();
         });
         self.mailbox.set_state(ActorState::Running);
     }
@@ -455,6 +474,7 @@ mod tests {
             generation: 0,
             arbiter: None,
             conditions: Conditions::default(),
+            reports: MailboxReports::default(),
             ended: None,
         }
     }

@@ -113,12 +113,10 @@ impl GatewayProcess {
         Usage::from_pid(self.child.id())
     }
 
-    /// Returns the number of committed transactions, which the gateway logs every second.
+    /// Returns the number of committed transactions. Each second the gateway logs those that have changed.
     pub(super) fn transactions(&self) -> Option<u64> {
-        const COUNT_TIMEOUT: Duration = Duration::from_secs(15);
-        let now = Instant::now();
-        let has_counts = |state: &LogState| state.is_over || state.transactions_since(now).is_some();
-        self.log.wait(COUNT_TIMEOUT, has_counts).transactions_since(now)
+        const REPORTED_WITHIN: Duration = Duration::from_millis(2_500);
+        self.log.wait(REPORTED_WITHIN, |state| state.is_over).transactions()
     }
 
     /// Ends the gateway with SIGTERM and waits for its exit.
@@ -157,7 +155,7 @@ impl Drop for GatewayProcess {
 impl GatewayLog {
     fn read(&self, stderr: impl Read) {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let error = self.state().apply(&line, Instant::now());
+            let error = self.state().apply(&line);
             self.changed.notify_all();
             if let Some(error) = error.filter(|_| !self.is_muted.load(Relaxed)) {
                 log::error!(target: "gateway", "{error}");

@@ -1,7 +1,6 @@
 //! Parses the log of the gateway under test, one JSON object per line.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -46,8 +45,8 @@ pub(super) struct LogState {
     pub(super) filters: u64,
     /// MQTT version of the connection.
     pub(super) version: String,
-    /// Transactions of each worker, with the time of the report.
-    workers: BTreeMap<String, (u64, Instant)>,
+    /// Transactions of each worker, by its last report.
+    workers: BTreeMap<String, u64>,
     last_lines: VecDeque<String>,
     /// The log has ended.
     pub(super) is_over: bool,
@@ -55,7 +54,7 @@ pub(super) struct LogState {
 
 impl LogState {
     /// Applies a line. Returns the message if the line is an error.
-    pub(super) fn apply(&mut self, line: &str, now: Instant) -> Option<String> {
+    pub(super) fn apply(&mut self, line: &str) -> Option<String> {
         let event = event(line);
         if !matches!(event, LogEvent::Transactions { .. }) && !line.contains("\"mailbox\"") {
             if self.last_lines.len() == MAX_LINES {
@@ -67,7 +66,7 @@ impl LogState {
             LogEvent::Subscribed { filters } => self.filters = filters,
             LogEvent::Connected { version } => self.version = version,
             LogEvent::Transactions { worker, transactions } => {
-                self.workers.insert(worker, (transactions, now));
+                self.workers.insert(worker, transactions);
             }
             LogEvent::Error(error) => return Some(error),
             LogEvent::Other => {}
@@ -80,19 +79,15 @@ impl LogState {
         self.last_lines.iter().cloned().collect()
     }
 
-    /// Returns the transactions of all workers, or `None` until every worker has reported since `moment`.
-    pub(super) fn transactions_since(&self, moment: Instant) -> Option<u64> {
-        let have_all_reported =
-            !self.workers.is_empty() && self.workers.values().all(|(_, reported_at)| *reported_at >= moment);
-        have_all_reported.then(|| self.workers.values().map(|(transactions, _)| transactions).sum())
+    /// Returns the transactions of all workers, or `None` if none has reported.
+    pub(super) fn transactions(&self) -> Option<u64> {
+        (!self.workers.is_empty()).then(|| self.workers.values().sum())
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn worker(lane: u64, transactions: u64) -> String {
@@ -117,24 +112,21 @@ mod tests {
     }
 
     #[test]
-    fn transactions_need_reports_of_all_workers() {
-        let (mut state, begin) = (LogState::default(), Instant::now());
-        let later = begin + Duration::from_secs(1);
-        state.apply(&worker(0, 3), begin);
-        state.apply(&worker(1, 4), begin);
-        assert_eq!(state.transactions_since(begin), Some(7));
-        state.apply(&worker(0, 5), later);
-        assert_eq!(state.transactions_since(later), None);
-        state.apply(&worker(1, 4), later);
-        assert_eq!(state.transactions_since(later), Some(9));
+    fn last_reports_of_all_workers_count() {
+        let mut state = LogState::default();
+        assert_eq!(state.transactions(), None);
+        for line in [worker(0, 3), worker(1, 4), worker(0, 5)] {
+            state.apply(&line);
+        }
+        assert_eq!(state.transactions(), Some(9));
     }
 
     #[test]
     fn last_lines_exclude_mailbox_reports() {
         let mut state = LogState::default();
         for number in 0..100 {
-            state.apply(&format!(r#"{{"level":"INFO","message":"line {number}"}}"#), Instant::now());
-            state.apply(&worker(0, number), Instant::now());
+            state.apply(&format!(r#"{{"level":"INFO","message":"line {number}"}}"#));
+            state.apply(&worker(0, number));
         }
         let lines = state.last_lines();
         assert_eq!(lines.len(), MAX_LINES);

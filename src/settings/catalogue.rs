@@ -184,7 +184,7 @@ catalogue! {
     RUST_LOG: Text, Value("info"), "log levels in the syntax of `env_logger`: `debug`, `info,sqlx=debug`";
     LOG_REPEAT_SECONDS: Integer(0, 86_400), Value("10"), "interval in seconds within which the log writes `LOG_REPEAT_BURST` warnings or errors of the same kind and counts the others; 0 writes all";
     LOG_REPEAT_BURST: Integer(1, 1_000_000), Value("10"), "number of these lines within the interval";
-    MAILBOX_REPORT_SECONDS: Integer(1, 86_400), Value("10"), "interval in seconds between two log lines about the mailbox of each actor";
+    MAILBOX_REPORT_SECONDS: Integer(1, 86_400), Value("10"), "interval in seconds between two log lines about the mailbox of each actor; an idle actor has one a minute";
     RESTART_BUDGET: Integer(1, 1_000), Value("5"), "number of restarts of actors after which the gateway ends with exit code 3";
     RESTART_WINDOW_SECONDS: Integer(1, 86_400), Value("60"), "time in seconds within which these restarts count";
 }

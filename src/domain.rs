@@ -23,6 +23,7 @@ pub mod lanes;
 pub(crate) mod library_text;
 pub mod mailbox_reports;
 pub mod message;
+pub mod message_event;
 pub mod message_key;
 pub mod outbox;
 pub mod outbox_work;

@@ -9,6 +9,7 @@
 //! ```
 
 mod error_file;
+mod events;
 mod format;
 pub mod health;
 mod length;
@@ -23,6 +24,8 @@ mod snapshot;
 mod telemetry;
 
 pub(crate) use error_file::check_writable;
+pub(crate) use events::dead_post;
+pub use events::{Events, Heard, Listener};
 pub(crate) use format::{timestamp, whole_milliseconds};
 pub use snapshot::{ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, Snapshot};
 pub use telemetry::Telemetry;

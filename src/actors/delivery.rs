@@ -5,6 +5,7 @@
 //! on the table runs in `table_work`, at most one piece of each kind at a time.
 mod table_work;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,14 +26,15 @@ use crate::delivery::queue::{
 use crate::delivery::redaction::redacted;
 use crate::delivery::table_work::{MaintenanceTask, TableWork};
 use crate::domain::dead_letter::DeadLetterReason;
-use crate::domain::outbox::OutboxItem;
+use crate::domain::message_event::MessageEvent;
+use crate::domain::outbox::{OutboxItem, OutboxKey};
 use crate::domain::outbox_work::Outcome;
 use crate::domain::posting::age_warnings::AgeWarnings;
 use crate::domain::posting::attempts::Attempt;
 use crate::domain::posting::breaker::BreakerState;
 use crate::domain::retry::Backoff;
 use crate::observe::metrics::AttemptOutcome;
-use crate::observe::{Telemetry, whole_milliseconds};
+use crate::observe::{Telemetry, dead_post, whole_milliseconds};
 use crate::settings::{DatabaseSettings, HttpRoute};
 use crate::store::OutboxGauge;
 use crate::store::outbox::{LEASE, Outbox};
@@ -59,6 +61,8 @@ pub struct DeliveryActor {
     born: Instant,
     clients: Rc<EndpointClients>,
     age_warnings: AgeWarnings,
+    /// Events of dead letters whose outcomes are not written yet; empty if nothing listens.
+    unwritten_dead: HashMap<OutboxKey, MessageEvent>,
     /// Posts in flight; they end with the actor.
     posts: JoinSet<()>,
     /// Next time at which `queue` and `work` must be asked without an event.
@@ -144,6 +148,7 @@ impl DeliveryActor {
             guard,
             parts,
             born: Instant::now(),
+            unwritten_dead: HashMap::new(),
             posts: JoinSet::new(),
             wake: None,
             drained: Vec::new(),
@@ -161,7 +166,10 @@ impl DeliveryActor {
         while let Some(turn) = self.work.next_turn(&mut self.queue, now) {
             match turn {
                 Turn::Post(post) => self.post(context, post),
-                Turn::GiveUp(outcomes) => log_given_up(&outcomes),
+                Turn::GiveUp { items, outcomes } => {
+                    log_given_up(&outcomes);
+                    self.note_dead(&items, &outcomes);
+                }
             }
         }
         for event in self.queue.take_origin_events() {
@@ -191,9 +199,10 @@ impl DeliveryActor {
         });
     }
 
-    fn posted(&mut self, post: &QueuedPost) -> Vec<Outcome> {
+    fn posted(&mut self, post: &QueuedPost, status: u16) -> Vec<Outcome> {
         for item in &post.items {
-            log_delivery(item);
+            log_recovery(item);
+            self.parts.observed.events.emit_posted(item, || redacted(&item.destination.url), status);
         }
         self.queue.ended(post.id, PostResult::Delivered, self.now(), 0.0)
     }
@@ -230,6 +239,7 @@ impl DeliveryActor {
                 _ => {}
             }
         }
+        self.note_dead(&post.items, &outcomes);
         // The answer may repeat credentials, so only the row of the message has it.
         let text = error.answer().map_or("", |answer| answer.text.as_str());
         let attempt = match error.answer() {
@@ -240,6 +250,18 @@ impl DeliveryActor {
             outcome.with_answer(text).with_attempt(item, attempt.clone())
         };
         post.items.iter().zip(outcomes).map(with_attempt).collect()
+    }
+
+    /// Keeps the events of dead letters until these are written.
+    fn note_dead(&mut self, items: &[Arc<OutboxItem>], outcomes: &[Outcome]) {
+        if !self.parts.observed.events.are_wanted() {
+            return;
+        }
+        for (item, outcome) in items.iter().zip(outcomes) {
+            if let Outcome::GivenUp { key, reason, detail, .. } = outcome {
+                self.unwritten_dead.insert(key.clone(), dead_post(item, *reason, detail));
+            }
+        }
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
@@ -332,7 +354,7 @@ impl Handler<PostEnded> for DeliveryActor {
         let PostEnded { post, began_at_us, took, outcome } = ended;
         self.count_attempt(&post, &outcome, took);
         let outcomes = match outcome {
-            Ok(Delivered { .. }) => self.posted(&post),
+            Ok(Delivered { status }) => self.posted(&post, status),
             Err(error) => self.failed(&post, &error, &Attempt::new(began_at_us, took)),
         };
         for outcome in outcomes {
@@ -371,7 +393,8 @@ fn log_failure(item: &OutboxItem, messages: usize, error: &PostError) {
     );
 }
 
-fn log_delivery(item: &OutboxItem) {
+/// Logs that a message was posted after failed attempts.
+fn log_recovery(item: &OutboxItem) {
     let (message_id, attempts) = (item.message_id, item.attempts);
     let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
     if attempts > 0 {
@@ -381,11 +404,6 @@ fn log_delivery(item: &OutboxItem) {
             flow_id, flow, endpoint, message_id, attempts;
             "Endpoint {endpoint} of flow {flow} takes messages again, after {attempts} failed attempts"
         );
-    } else if log::log_enabled!(log::Level::Debug) {
-        // Runs for each post, so the URL is redacted only if the line is logged.
-        let endpoint = redacted(&item.destination.url);
-        let endpoint = endpoint.as_str();
-        log::debug!(flow_id, flow, endpoint, message_id; "Posted flow {flow} to endpoint {endpoint}");
     }
 }
 

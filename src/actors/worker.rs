@@ -143,6 +143,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
                 Err(BrokenOff { failure, done }) => (done, Some(failure)),
             };
             observer.observed.metrics.processed(&done.results);
+            observer.observed.events.emit_results(&batch, &done.results);
             report_failures(&done, &mut handling);
             if stopped_flows.wants_reload(&done.results, born.elapsed()) {
                 directory.registry.tell(ReloadFlows);
@@ -179,9 +180,9 @@ fn report_failures(outcome: &BatchOutcome, handling: &mut Handling) {
     let failures = outcome.results.iter().filter_map(|result| result.as_ref().err());
     for failure in failures {
         handling.fail(1);
-        match failure {
-            ProcessError::Rejected(rejection) => log_rejection(rejection),
-            repeated @ ProcessError::Repeated { .. } => log::debug!("{repeated}"),
+        // A repeated message is an event, and has its line there.
+        if let ProcessError::Rejected(rejection) = failure {
+            log_rejection(rejection);
         }
     }
 }

@@ -147,7 +147,7 @@ impl TableWork {
             return None;
         }
         let turn = queue.next_turn(now)?;
-        if let Turn::GiveUp(outcomes) = &turn {
+        if let Turn::GiveUp { outcomes, .. } = &turn {
             self.outcomes.extend(outcomes.iter().cloned());
         }
         Some(turn)

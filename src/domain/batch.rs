@@ -132,6 +132,8 @@ pub struct ProcessResult {
     pub message_id: i64,
     /// The action performed.
     pub action: Action,
+    /// Offset of the message in the inbox.
+    pub inbox_offset: Offset,
 }
 
 /// A message that is not stored or posted. Both variants are permanent; see [`processing`](super::processing).
@@ -147,6 +149,8 @@ pub enum ProcessError {
         flow_code: Arc<str>,
         /// Sequence number of the first message with the key.
         message_id: i64,
+        /// Offset of the dropped message in the inbox.
+        inbox_offset: Offset,
     },
 }
 
@@ -157,6 +161,8 @@ pub struct Rejection {
     pub flow: Option<(FlowId, Option<Arc<str>>)>,
     /// Its sequence number, if one was assigned.
     pub message_id: Option<i64>,
+    /// Offset of the message in the inbox.
+    pub inbox_offset: Offset,
     /// Topic of the message.
     pub topic: String,
     /// The cause.

@@ -17,9 +17,14 @@ impl ClockReading {
     /// The wall clock in the form of the log.
     #[must_use]
     pub fn timestamp(self) -> String {
-        let date = DateTime::from_timestamp_micros(self.unix_us).unwrap_or_default();
-        date.to_rfc3339_opts(SecondsFormat::Millis, true)
+        timestamp(self.unix_us)
     }
+}
+
+/// A time in microseconds since 1970 as RFC 3339 in UTC, with milliseconds.
+pub(super) fn timestamp(unix_us: i64) -> String {
+    let date = DateTime::from_timestamp_micros(unix_us).unwrap_or_default();
+    date.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// Tracks one condition and when it was last reported.

@@ -42,6 +42,7 @@ mod tests {
         Err(ProcessError::Rejected(Rejection {
             flow: Some((1, None)),
             message_id: None,
+            inbox_offset: 0,
             topic: String::new(),
             reason,
             detail: String::new(),

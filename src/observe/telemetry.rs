@@ -3,6 +3,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::events::Events;
 use super::health::{DEAD_TIMEOUT, Health, Unready};
 use super::metrics::Metrics;
 use super::snapshot::{InboxReading, Snapshot};
@@ -15,6 +16,8 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// Health state.
     pub health: Health,
+    /// What becomes of the messages, for listeners and for the log.
+    pub events: Events,
     started_at: SystemTime,
     origin: Instant,
     /// Empty until the actors are started.
@@ -29,6 +32,7 @@ impl Default for Telemetry {
         Self {
             metrics: Metrics::default(),
             health: Health::default(),
+            events: Events::default(),
             started_at: SystemTime::now(),
             origin: Instant::now(),
             snapshot: OnceLock::new(),

@@ -14,6 +14,7 @@ use super::{
     LogRepeats, MqttSettings, OutboxSettings, RestartSettings, RetentionSettings, Settings, SettingsError,
     database, replicas,
 };
+use crate::domain::message_event::MESSAGES;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::proxies::{Bypass, Proxies};
 use crate::domain::replicas::Role;
@@ -77,7 +78,7 @@ fn settings(
     let admin = admin(reader);
     let log_dir = reader.path(&names::LOG_DIR);
     let log_dir_max_bytes = reader.integer_if_set(&names::LOG_DIR_MAX_BYTES);
-    let log_filter = reader.text(&names::RUST_LOG);
+    let log_filter = log_filter(reader);
     let log_repeats = log_repeats(reader);
     let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
     let restarts = restarts(reader);
@@ -122,6 +123,13 @@ fn settings(
 fn default_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u32 {
     let waits_for_the_other = matches!(database, Some(DatabaseSettings::Sqlite { .. }));
     if waits_for_the_other || role.is_some_and(Role::is_one_of_several) { 1 } else { 2 }
+}
+
+fn log_filter(reader: &mut SettingsReader<'_>) -> Result<String, InvalidSetting> {
+    let levels = reader.text(&names::RUST_LOG);
+    let logs_messages = reader.flag(&names::LOG_MESSAGES);
+    // The last level of a target counts, so the operator's own levels stay in force.
+    Ok(if logs_messages? { format!("{MESSAGES}=debug,{}", levels?) } else { levels? })
 }
 
 fn mqtt(reader: &mut SettingsReader<'_>) -> Result<MqttSettings, InvalidSetting> {

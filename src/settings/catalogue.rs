@@ -182,6 +182,7 @@ catalogue! {
     LOG_DIR_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Unset, "maximum size of all error files; the oldest are deleted above it; when the file of the day reaches it, errors go only to standard error; no limit if unset";
     LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error; `auto` is `human` on a terminal and `json` elsewhere";
     RUST_LOG: Text, Value("info"), "log levels in the syntax of `env_logger`: `debug`, `info,sqlx=debug`";
+    LOG_MESSAGES: Flag, Value("false"), "log a line for each message that was stored, posted or dropped as repeated, as `RUST_LOG=info,messages=debug` does";
     LOG_REPEAT_SECONDS: Integer(0, 86_400), Value("10"), "interval in seconds within which the log writes `LOG_REPEAT_BURST` warnings or errors of the same kind and counts the others; 0 writes all";
     LOG_REPEAT_BURST: Integer(1, 1_000_000), Value("10"), "number of these lines within the interval";
     MAILBOX_REPORT_SECONDS: Integer(1, 86_400), Value("10"), "interval in seconds between two log lines about the mailbox of each actor; an idle actor has one a minute";

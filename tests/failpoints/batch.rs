@@ -150,7 +150,7 @@ async fn unfenced_message_reports_earlier_commit(test: TestDatabase) {
     fail::cfg("commit-not-answered", "1*return").unwrap();
     assert!(process().await.unwrap_err().is_retryable());
 
-    let done = ProcessError::Repeated { flow_code: "F".into(), message_id: 1 };
+    let done = ProcessError::Repeated { flow_code: "F".into(), message_id: 1, inbox_offset: 1 };
     let error = process().await.unwrap_err();
     assert!(matches!(error, ProcessMessageError::Message(error) if error == done));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 1);

@@ -4,6 +4,7 @@ mod actors;
 mod bound;
 mod fields;
 mod format;
+mod messages;
 mod page;
 mod peers;
 mod repeats;

@@ -498,7 +498,8 @@ async fn the_batch_of_one_does_the_same(test: TestDatabase) {
         |offset, payload| process_flow_message(&setup.database, &setup.rules, 1, record(offset, payload));
 
     let stored = process(1, r#"{"a":1}"#).await.unwrap();
-    let expected = ProcessResult { flow_code: "F".into(), message_id: 1, action: Action::StoreDb };
+    let expected =
+        ProcessResult { flow_code: "F".into(), message_id: 1, action: Action::StoreDb, inbox_offset: 1 };
     assert_eq!(stored, expected);
     assert!(matches!(
         process(2, r#"{"a":"poison"}"#).await,

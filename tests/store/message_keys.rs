@@ -363,7 +363,7 @@ async fn the_batch_of_one_knows_keys(test: TestDatabase) {
         process_flow_message(&setup.database, &setup.rules, 1, record)
     };
     assert_eq!(process(1, "x").await.unwrap().message_id, 1);
-    let repeated = ProcessError::Repeated { flow_code: "F".into(), message_id: 1 };
+    let repeated = ProcessError::Repeated { flow_code: "F".into(), message_id: 1, inbox_offset: 2 };
     let error = process(2, "x").await.unwrap_err();
     assert!(!error.is_retryable());
     assert!(matches!(error, ProcessMessageError::Message(error) if error == repeated));

@@ -100,8 +100,11 @@ impl DeliveryActor {
             }
         }
         for outcome in outcomes {
-            if let Outcome::GivenUp { reason, .. } = outcome {
+            if let Outcome::GivenUp { key, reason, .. } = outcome {
                 self.parts.observed.metrics.dead_letters.count(*reason);
+                if let Some(event) = self.unwritten_dead.remove(key) {
+                    self.parts.observed.events.emit(event);
+                }
             }
         }
         self.work.flushed();

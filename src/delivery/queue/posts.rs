@@ -37,7 +37,12 @@ pub enum Turn {
     /// Make a post.
     Post(QueuedPost),
     /// Make dead letters of messages that waited too long or in vain.
-    GiveUp(Vec<Outcome>),
+    GiveUp {
+        /// The messages.
+        items: Vec<Arc<OutboxItem>>,
+        /// Their outcomes, in the same order.
+        outcomes: Vec<Outcome>,
+    },
 }
 
 /// How a post ended.
@@ -163,19 +168,17 @@ impl DeliveryQueue {
         queue.bytes -= bytes;
         self.bytes -= bytes;
         self.messages -= count;
-        let outcome = |entry: QueueEntry| {
-            let key = entry.item.key.clone();
-            Outcome::GivenUp {
-                key,
-                reason,
-                detail: detail.to_owned(),
-                recent_attempts: RecentAttempts::default(),
-            }
+        let outcome = |entry: &QueueEntry| Outcome::GivenUp {
+            key: entry.item.key.clone(),
+            reason,
+            detail: detail.to_owned(),
+            recent_attempts: RecentAttempts::default(),
         };
-        let outcomes: Vec<Outcome> = given_up.into_iter().map(outcome).collect();
+        let outcomes: Vec<Outcome> = given_up.iter().map(outcome).collect();
         self.await_flush(flow, &outcomes);
         self.advance(flow, now);
-        Some(Turn::GiveUp(outcomes))
+        let items = given_up.into_iter().map(|entry| entry.item).collect();
+        Some(Turn::GiveUp { items, outcomes })
     }
 
     /// Records the end of a post and returns the outcomes to write. `random_unit`, from 0 to below 1, spreads the next

@@ -61,7 +61,7 @@ impl SinglePosts for DeliveryQueue {
     fn next_post(&mut self, now: Moment) -> Option<QueuedPost> {
         match self.next_turn(now)? {
             Turn::Post(post) => Some(post),
-            Turn::GiveUp(outcomes) => panic!("{outcomes:?}"),
+            Turn::GiveUp { outcomes, .. } => panic!("{outcomes:?}"),
         }
     }
 
@@ -556,7 +556,7 @@ fn deleted_flow_is_known_while_rows_wait() {
     assert_eq!(follow(&mut queue, Destination::Deleted, secs(0)), 1);
     assert!(queue.flows[&1].is_deleted());
     load_both(&mut queue, secs(0));
-    let Some(Turn::GiveUp(outcomes)) = queue.next_turn(secs(0)) else { panic!() };
+    let Some(Turn::GiveUp { outcomes, .. }) = queue.next_turn(secs(0)) else { panic!() };
     let all = outcomes
         .iter()
         .all(|outcome| matches!(outcome, Outcome::GivenUp { reason: DeadLetterReason::FlowDeleted, .. }));

@@ -175,7 +175,12 @@ mod tests {
     fn numbered(flow: &str, numbers: Range<i64>) -> Vec<Result<ProcessResult, ProcessError>> {
         numbers
             .map(|message_id| {
-                Ok(ProcessResult { flow_code: flow.into(), message_id, action: Action::StoreDb })
+                Ok(ProcessResult {
+                    flow_code: flow.into(),
+                    message_id,
+                    action: Action::StoreDb,
+                    inbox_offset: 0,
+                })
             })
             .collect()
     }

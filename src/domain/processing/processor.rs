@@ -96,7 +96,8 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
         let destination = check_post(flow)?;
         self.outbox.take(flow_id)?;
         self.post(record, flow_id, &flow_code, message_id, destination);
-        Ok(ProcessResult { flow_code, message_id, action: Action::PostEndpoint })
+        let inbox_offset = record.offset;
+        Ok(ProcessResult { flow_code, message_id, action: Action::PostEndpoint, inbox_offset })
     }
 
     /// All that was decided, counters and keys included.
@@ -136,7 +137,7 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
                 .map_err(|cause| RejectCause { message_id: Some(message_id), ..cause })?;
             self.post(record, flow_id, &flow_code, message_id, destination);
         }
-        Ok(ProcessResult { flow_code, message_id, action })
+        Ok(ProcessResult { flow_code, message_id, action, inbox_offset: record.offset })
     }
 
     fn store(
@@ -181,7 +182,7 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
     fn not_processed(&mut self, record: &'a Record, flow_id: FlowId, error: NotProcessed) -> ProcessError {
         match error {
             NotProcessed::Repeated { flow_code, message_id } => {
-                ProcessError::Repeated { flow_code, message_id }
+                ProcessError::Repeated { flow_code, message_id, inbox_offset: record.offset }
             }
             NotProcessed::Rejected(cause) => {
                 // A deleted flow has no code any more.
@@ -205,7 +206,8 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
         cause: RejectCause,
     ) -> ProcessError {
         let RejectCause { reason, detail, message_id } = cause;
-        let rejection = Rejection { flow, message_id, topic: record.topic.clone(), reason, detail };
+        let (inbox_offset, topic) = (record.offset, record.topic.clone());
+        let rejection = Rejection { flow, message_id, inbox_offset, topic, reason, detail };
         self.outcome.dead_letters.push(DeadLetterRow { record, rejection: rejection.clone() });
         ProcessError::Rejected(rejection)
     }

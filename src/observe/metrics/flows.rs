@@ -210,7 +210,7 @@ mod tests {
     use crate::domain::dead_letter::DeadLetterReason;
 
     fn stored(code: &str, message_id: i64) -> ProcessResult {
-        ProcessResult { flow_code: code.into(), message_id, action: Action::StoreDb }
+        ProcessResult { flow_code: code.into(), message_id, action: Action::StoreDb, inbox_offset: 0 }
     }
 
     fn rejected(code: &str, message_id: Option<i64>) -> ProcessError {
@@ -218,6 +218,7 @@ mod tests {
         let rejection = Rejection {
             flow,
             message_id,
+            inbox_offset: 0,
             topic: String::new(),
             reason: DeadLetterReason::ValidationFailed,
             detail: String::new(),
@@ -237,7 +238,7 @@ mod tests {
     fn outcomes_are_counted_by_flow() {
         let flows = FlowMetrics::default();
         set(&flows, &["A", "B"]);
-        let repeated = Err(ProcessError::Repeated { flow_code: "A".into(), message_id: 1 });
+        let repeated = Err(ProcessError::Repeated { flow_code: "A".into(), message_id: 1, inbox_offset: 0 });
         let results = [
             Ok(stored("A", 7)),
             Ok(stored("A", 8)),
@@ -263,6 +264,7 @@ mod tests {
         let nobody = Rejection {
             flow: None,
             message_id: None,
+            inbox_offset: 0,
             topic: String::new(),
             reason: DeadLetterReason::PayloadNotJson,
             detail: String::new(),

@@ -78,13 +78,14 @@ mod tests {
     use crate::domain::flow::Action;
 
     fn numbered(code: &str) -> ProcessResult {
-        ProcessResult { flow_code: code.into(), message_id: 1, action: Action::StoreDb }
+        ProcessResult { flow_code: code.into(), message_id: 1, action: Action::StoreDb, inbox_offset: 0 }
     }
 
     fn rejected(flow: FlowId, code: &str, reason: DeadLetterReason) -> ProcessError {
         ProcessError::Rejected(Rejection {
             flow: Some((flow, Some(code.into()))),
             message_id: None,
+            inbox_offset: 0,
             topic: String::new(),
             reason,
             detail: String::new(),

@@ -124,6 +124,7 @@ mod tests {
             refusals.count(&[Err(ProcessError::Rejected(Rejection {
                 flow: Some((7, Some("F".into()))),
                 message_id: None,
+                inbox_offset: 0,
                 topic: String::new(),
                 reason: DeadLetterReason::RefusedByDatabase,
                 detail: String::new(),

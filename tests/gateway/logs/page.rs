@@ -56,8 +56,8 @@ fn alerts_link_to_complete_sections() {
 
 #[test]
 fn quoted_lines_name_their_test() {
-    let logs =
-        ["actors", "bound", "peers", "repeats", "unread"].map(|name| format!("tests/gateway/logs/{name}.rs"));
+    let logs = ["actors", "bound", "messages", "peers", "repeats", "unread"]
+        .map(|name| format!("tests/gateway/logs/{name}.rs"));
     let faults = ["copies", "restore"].map(|name| format!("tests/faults/accidents/{name}.rs"));
     let tests: Vec<String> = logs.iter().chain(&faults).map(|path| read(path)).collect();
     let with_lines = sections().into_iter().filter(|(_, section)| section.contains(LINES));

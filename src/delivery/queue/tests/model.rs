@@ -252,7 +252,7 @@ impl World {
         while let Some(turn) = self.queue.next_turn(self.now) {
             match turn {
                 Turn::Post(post) => self.begin(&post),
-                Turn::GiveUp(outcomes) => self.write(outcomes),
+                Turn::GiveUp { outcomes, .. } => self.write(outcomes),
             }
         }
     }

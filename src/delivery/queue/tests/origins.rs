@@ -148,7 +148,7 @@ fn held_messages_expire() {
                     queue.flushed(&failed, now);
                     given_up.extend(failed.into_iter().filter(Outcome::removes_row));
                 }
-                Turn::GiveUp(outcomes) => {
+                Turn::GiveUp { outcomes, .. } => {
                     queue.flushed(&outcomes, now);
                     given_up.extend(outcomes);
                 }

@@ -62,7 +62,8 @@ fn text() -> String {
     telemetry.metrics.endpoints.count(Some(&origin), AttemptOutcome::EndpointFault, took);
     let since = UNIX_EPOCH + Duration::from_secs(8);
     telemetry.metrics.endpoints.set_breaker(&origin, BreakerState::Open, since);
-    let result = ProcessResult { flow_code: "F".into(), message_id: 42, action: Action::StoreDb };
+    let result =
+        ProcessResult { flow_code: "F".into(), message_id: 42, action: Action::StoreDb, inbox_offset: 0 };
     telemetry.metrics.processed(&[Ok(result)]);
     telemetry.metrics.database.set_numbers_used([("data.id", 0.5)].into_iter());
     telemetry.metrics.database.committed(Duration::from_millis(2), 1, 100);

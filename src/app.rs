@@ -156,11 +156,16 @@ pub fn run_forever(settings: Settings) -> i32 {
 /// Runs the gateway as [`run_forever`] does, with the operator's consent to a mismatch of directory and database.
 #[must_use]
 pub fn run_with(settings: Settings, consent: Consent) -> i32 {
+    run_with_telemetry(settings, consent, Arc::default())
+}
+
+/// Runs the gateway as [`run_with`] does. The caller observes it by `observed`.
+#[must_use]
+pub(crate) fn run_with_telemetry(settings: Settings, consent: Consent, observed: Arc<Telemetry>) -> i32 {
     // Reads FAILPOINTS from the environment, in test builds only.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
-    let observed = Arc::new(Telemetry::default());
     let admin = match admin::serve(settings.admin, &observed) {
         Ok(admin) => admin,
         Err(error) => return not_started(&port_or_inbox(&settings, error)),

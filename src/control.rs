@@ -10,6 +10,7 @@
 //!  broker.rs        connects to a broker, and publishes
 //!  dead_letters.rs  reads, replays and discards dead letters
 //!  deliveries.rs    lists, retries and cancels waiting posts
+//!  event_line.rs    shows what became of a message
 //! ```
 
 pub mod broker;
@@ -18,6 +19,7 @@ mod dead_letters;
 mod deliveries;
 mod edits;
 mod error;
+mod event_line;
 mod explain;
 mod flows;
 pub mod servers;
@@ -26,6 +28,7 @@ pub use checks::CheckedFlow;
 pub use dead_letters::LetterSelection;
 pub use edits::{EditedFlow, FlowEdit};
 pub use error::ControlError;
+pub use event_line::{EVENT_HEAD, event_line, missed_line, shown};
 pub use explain::{ExplainedFlow, Explanation};
 pub use servers::{EditedServer, ServerFields};
 

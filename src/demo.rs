@@ -1,9 +1,10 @@
 //! `mqtt-gateway demo`: runs the real gateway with an embedded broker, sensors and an endpoint.
 //!
 //! ```text
-//! sensors ─┐                             ┌─▶ SQLite ──┐
-//!          ├─▶ broker ──▶ the gateway ───┤            ├─▶ view ──▶ standard output
-//! yourself ┘   (rumqttd)                 └─▶ endpoint ┘
+//! sensors ─┐                             ┌─▶ SQLite
+//!          ├─▶ broker ──▶ the gateway ───┤
+//! yourself ┘   (rumqttd)       │         └─▶ endpoint
+//!                              └─ events ──▶ view ──▶ standard output
 //! ```
 //!
 //! The gateway runs unchanged and reads its broker and its flows from the database. All state is in one directory, so
@@ -19,25 +20,22 @@ mod view;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::Arc;
 
 use self::companion::Companion;
 use self::endpoint::Endpoint;
 use self::lines::Introduction;
-use crate::app::run_forever;
+use crate::app::run_with_telemetry;
+use crate::domain::identity::Consent;
 use crate::embedded::broker::{BrokerError, EmbeddedBroker, Ports};
 use crate::files;
+use crate::observe::Telemetry;
 use crate::observe::logging::{self, LoggingError};
 use crate::settings::{DatabaseSettings, LogFormat, Settings, SettingsError, load_given};
-use crate::store::demo::LastRows;
 use crate::store::{LoadServerError, StoreError};
 
 /// Exit code of a demo that failed to start.
 const FAILURE: i32 = 1;
-
-/// Maximum number of received posts that are not yet shown. The endpoint rejects further posts, which the gateway
-/// retries.
-const MAX_PENDING_POSTS: usize = 1_024;
 
 /// Buffer of the broker per topic, in mebibytes.
 const BROKER_BUFFER_MIB: usize = 8;
@@ -97,7 +95,8 @@ enum DemoError {
 #[must_use]
 pub fn run(options: DemoOptions) -> i32 {
     let DemoOptions { dir, port } = options;
-    let (demo, settings) = match Demo::start(&dir, port) {
+    let telemetry = Arc::<Telemetry>::default();
+    let (demo, settings) = match Demo::start(&dir, port, &telemetry) {
         Ok(started) => started,
         Err(error) => {
             // An error means that a logger is already installed, which takes the record.
@@ -106,7 +105,7 @@ pub fn run(options: DemoOptions) -> i32 {
             return FAILURE;
         }
     };
-    let code = run_forever(settings);
+    let code = run_with_telemetry(settings, Consent::default(), telemetry);
     demo.end();
     code
 }
@@ -121,7 +120,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(dir: &Path, port: Option<u16>) -> Result<(Self, Settings), DemoError> {
+    fn start(dir: &Path, port: Option<u16>, telemetry: &Telemetry) -> Result<(Self, Settings), DemoError> {
         let lock = lock(dir)?;
         let settings = settings(dir)?;
         logging::init(&settings)?;
@@ -129,15 +128,14 @@ impl Demo {
         let mut broker = EmbeddedBroker::new(ports, BROKER_BUFFER_MIB);
         let link = broker.link("demo-sensors")?;
         broker.start()?;
-        let (show, posted) = sync_channel(MAX_PENDING_POSTS);
-        let endpoint = Endpoint::start(show).map_err(DemoError::Endpoint)?;
-        let seen = prepare(&settings.database, &endpoint, ports)?;
+        let endpoint = Endpoint::start().map_err(DemoError::Endpoint)?;
+        prepare(&settings.database, &endpoint, ports)?;
         let introduction = Introduction {
             database: database_path(dir),
             ports,
             endpoint: endpoint.url(samples::POSTING_FLOW),
         };
-        let view = view::start(settings.database.clone(), seen, posted, introduction.to_string())?;
+        let view = view::start(telemetry.events.listen(), settings.value_style, introduction.to_string())?;
         let sensors = sensors::start(link)?;
         Ok((Self { sensors, endpoint, view, _lock: lock }, settings))
     }
@@ -175,7 +173,7 @@ fn database_path(dir: &Path) -> PathBuf {
 }
 
 /// Migrates the schema and inserts flows and broker, as an operator would before the first start.
-fn prepare(database: &DatabaseSettings, endpoint: &Endpoint, ports: Ports) -> Result<LastRows, DemoError> {
+fn prepare(database: &DatabaseSettings, endpoint: &Endpoint, ports: Ports) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(samples::write(database, endpoint, ports.v5))
 }

@@ -1,132 +1,79 @@
-//! The live view: prints a line for each message that arrives in the database or at the endpoint.
+//! The live view: prints a line for each message that is stored, posted or rejected.
 
 use std::io::{self, Write};
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-
 use super::companion::{Companion, StopSignal};
-use super::endpoint::Post;
-use super::lines::{self, Counts};
-use crate::settings::DatabaseSettings;
-use crate::store::demo::{LastRows, StoredAttribute, data_after, dead_letters_after};
-use crate::store::{Database, StoreError};
+use super::lines::Counts;
+use crate::control::{event_line, missed_line};
+use crate::domain::message_event::{MessageEvent, MessageOutcome};
+use crate::domain::value_style::ValueStyle;
+use crate::observe::{Heard, Listener};
 
-/// Time between two queries. The database is polled, because it sends no notifications.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval at which new events are shown.
+const SHOW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Rows of `data` per query. A message has fewer attributes, so that its rows, which are committed together, always fit
-/// into one page.
-const DATA_PAGE: u64 = 40_000;
-
-/// Dead letters per query. The number is small because payloads can be large.
-const DEAD_LETTER_PAGE: u64 = 100;
-
-/// Reasons why the view ended before the demo.
-#[derive(Debug, thiserror::Error)]
-enum ViewError {
-    /// Standard output is closed, for example by the reader of a pipe.
-    #[error("standard output: {0}")]
-    Output(#[from] io::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Starts the view. It prints the introduction, then all rows after `seen` and all posts, and at the end a summary.
-pub(super) fn start(
-    database: DatabaseSettings,
-    seen: LastRows,
-    posts: Receiver<Post>,
-    introduction: String,
-) -> io::Result<Companion> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// Starts the view. It prints the introduction, then all events, and at the end a summary.
+pub(super) fn start(events: Listener, style: ValueStyle, introduction: String) -> io::Result<Companion> {
     Companion::start("demo-view", move |stop| {
-        let shown =
-            runtime.block_on(Database::connect(&database, 1)).map_err(ViewError::from).and_then(|database| {
-                let counts = Counts::default();
-                View { runtime, database, seen, posts, out: io::stdout(), counts }.show(&introduction, stop)
-            });
-        match shown {
+        let view = View { events, style, out: io::stdout(), counts: Counts::default() };
+        match view.show(&introduction, stop) {
+            // The reader of a pipe has left.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => log::error!("Live view ended; the demo continues: standard output: {error}"),
             Ok(()) => {}
-            Err(ViewError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) => log::error!("Live view ended; the demo continues: {error}"),
         }
     })
 }
 
 struct View<W> {
-    runtime: Runtime,
-    database: Database,
-    seen: LastRows,
-    posts: Receiver<Post>,
+    events: Listener,
+    style: ValueStyle,
     out: W,
     counts: Counts,
 }
 
 impl<W: Write> View<W> {
-    fn show(mut self, introduction: &str, stop: &StopSignal) -> Result<(), ViewError> {
+    fn show(mut self, introduction: &str, stop: &StopSignal) -> io::Result<()> {
         self.out.write_all(introduction.as_bytes())?;
         let mut is_ending = false;
         while !is_ending {
-            is_ending = stop.wait(POLL_INTERVAL);
-            match self.show_new_rows() {
-                Err(ViewError::Store(error)) => log::warn!("Live view cannot read the database: {error}"),
-                outcome => outcome?,
+            is_ending = stop.wait(SHOW_INTERVAL);
+            while let Some(heard) = self.events.try_next() {
+                self.show_heard(&heard)?;
             }
+            self.out.flush()?;
         }
         writeln!(self.out, "{}", self.counts)?;
-        self.out.flush()?;
-        Ok(())
+        self.out.flush()
     }
 
-    fn show_new_rows(&mut self) -> Result<(), ViewError> {
-        self.show_posts()?;
-        while self.show_stored()? {}
-        while self.show_dead_letters()? {}
-        self.out.flush()?;
-        Ok(())
-    }
-
-    fn show_posts(&mut self) -> Result<(), ViewError> {
-        for post in self.posts.try_iter().take(super::MAX_PENDING_POSTS) {
-            writeln!(self.out, "{}", lines::posted(&post))?;
-            *self.counts.posted.entry(post.flow_code).or_default() += 1;
-        }
-        Ok(())
-    }
-
-    /// Shows a page of stored messages. Returns true if there may be more.
-    fn show_stored(&mut self) -> Result<bool, ViewError> {
-        let page = self.runtime.block_on(data_after(&self.database, self.seen.data, DATA_PAGE))?;
-        let is_full = page.len() as u64 == DATA_PAGE;
-        let same_message = |a: &StoredAttribute, b: &StoredAttribute| {
-            a.message_id == b.message_id && a.flow_code == b.flow_code
-        };
-        let mut messages: Vec<&[StoredAttribute]> = page.chunk_by(same_message).collect();
-        if is_full && messages.len() > 1 {
-            // The rows of the last message may continue on the next page.
-            messages.pop();
-        }
-        for message in messages {
-            writeln!(self.out, "{}", lines::stored(message))?;
-            if let Some(last) = message.last() {
-                self.seen.data = last.id;
-                *self.counts.stored.entry(last.flow_code.clone()).or_default() += 1;
+    fn show_heard(&mut self, heard: &Heard) -> io::Result<()> {
+        match heard {
+            Heard::Event(event) => {
+                self.counts.add(event);
+                writeln!(self.out, "{}", event_line(event, self.style))
+            }
+            Heard::Missed(missed) => {
+                self.counts.missed += missed;
+                writeln!(self.out, "{}", missed_line(*missed))
             }
         }
-        Ok(is_full)
     }
+}
 
-    /// Shows a page of dead letters. Returns true if there may be more.
-    fn show_dead_letters(&mut self) -> Result<bool, ViewError> {
-        let letters = dead_letters_after(&self.database, self.seen.dead_letters, DEAD_LETTER_PAGE);
-        let page = self.runtime.block_on(letters)?;
-        for letter in &page {
-            writeln!(self.out, "{}", lines::dead_letter(letter))?;
-            self.seen.dead_letters = letter.id;
-            self.counts.dead_letters += 1;
-        }
-        Ok(page.len() as u64 == DEAD_LETTER_PAGE)
+impl Counts {
+    fn add(&mut self, event: &MessageEvent) {
+        let by_flow = match event.outcome {
+            MessageOutcome::Stored => &mut self.stored,
+            MessageOutcome::Posted => &mut self.posted,
+            MessageOutcome::Dead => {
+                self.dead_letters += 1;
+                return;
+            }
+            // Its first message is counted.
+            MessageOutcome::Repeated => return,
+        };
+        *by_flow.entry(event.flow.clone().unwrap_or_default()).or_default() += 1;
     }
 }

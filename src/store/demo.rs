@@ -1,11 +1,8 @@
-//! Database access for the demo: its first flows and broker, and the rows stored since.
+//! Database access for the demo: its first flows and broker.
 
-use chrono::NaiveDateTime;
-use mqtt_gateway_entity::{data, dead_letters, flows, mqtt_servers};
+use mqtt_gateway_entity::{flows, mqtt_servers};
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::connect::Database;
 use super::error::{StoreError, While};
@@ -19,34 +16,6 @@ pub(crate) struct NewFlow {
     pub action: &'static str,
     pub payload_schema: serde_json::Value,
     pub endpoint_url: Option<String>,
-}
-
-/// One attribute of a stored message.
-pub(crate) struct StoredAttribute {
-    pub id: i64,
-    pub received_at: NaiveDateTime,
-    pub flow_code: String,
-    pub message_id: i64,
-    pub name: String,
-    pub value: String,
-}
-
-/// A message that could not be processed.
-pub(crate) struct ShownDeadLetter {
-    pub id: i64,
-    pub received_at: NaiveDateTime,
-    pub flow_code: Option<String>,
-    pub topic: String,
-    pub payload: Vec<u8>,
-    pub reason: String,
-    pub detail: Option<String>,
-}
-
-/// The last existing rows: later ones are new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LastRows {
-    pub data: i64,
-    pub dead_letters: i64,
 }
 
 /// Inserts the flow, enabled, unless one with its code exists: that may have been edited.
@@ -134,77 +103,6 @@ async fn overwrite_broker(
     Ok(())
 }
 
-/// The last rows of `data` and `dead_letters`; 0 where there is none.
-pub(crate) async fn last_rows(database: &Database) -> Result<LastRows, StoreError> {
-    const DOING: &str = "reading the last rows";
-    let data: Option<i64> = data::Entity::find()
-        .select_only()
-        .column(data::Column::Id)
-        .order_by_desc(data::Column::Id)
-        .into_tuple()
-        .one(&database.connection)
-        .await
-        .while_doing(DOING)?;
-    let dead_letters: Option<i64> = dead_letters::Entity::find()
-        .select_only()
-        .column(dead_letters::Column::Id)
-        .order_by_desc(dead_letters::Column::Id)
-        .into_tuple()
-        .one(&database.connection)
-        .await
-        .while_doing(DOING)?;
-    Ok(LastRows { data: data.unwrap_or(0), dead_letters: dead_letters.unwrap_or(0) })
-}
-
-/// The rows of `data` after `id`, in their order, at most `limit`.
-pub(crate) async fn data_after(
-    database: &Database,
-    id: i64,
-    limit: u64,
-) -> Result<Vec<StoredAttribute>, StoreError> {
-    let rows = data::Entity::find()
-        .filter(data::Column::Id.gt(id))
-        .order_by_asc(data::Column::Id)
-        .limit(limit)
-        .all(&database.connection)
-        .await
-        .while_doing("reading what was stored")?;
-    let attribute = |row: data::Model| StoredAttribute {
-        id: row.id,
-        received_at: row.received_at,
-        flow_code: row.flow_code.unwrap_or_default(),
-        message_id: row.last_msg_id.unwrap_or_default(),
-        name: row.attribute_name.unwrap_or_default(),
-        value: row.attribute_value.unwrap_or_default(),
-    };
-    Ok(rows.into_iter().map(attribute).collect())
-}
-
-/// The dead letters after `id`, in their order, at most `limit`.
-pub(crate) async fn dead_letters_after(
-    database: &Database,
-    id: i64,
-    limit: u64,
-) -> Result<Vec<ShownDeadLetter>, StoreError> {
-    let rows = dead_letters::Entity::find()
-        .filter(dead_letters::Column::Id.gt(id))
-        .order_by_asc(dead_letters::Column::Id)
-        .limit(limit)
-        .all(&database.connection)
-        .await
-        .while_doing("reading the dead letters")?;
-    let letter = |row: dead_letters::Model| ShownDeadLetter {
-        id: row.id,
-        received_at: row.received_at,
-        flow_code: row.flow_code,
-        topic: row.topic,
-        payload: row.payload,
-        reason: row.reason,
-        detail: row.detail,
-    };
-    Ok(rows.into_iter().map(letter).collect())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests {
@@ -262,27 +160,5 @@ mod tests {
         use_broker(&database, "127.0.0.1", 18_831).await.unwrap();
         let server = load_mqtt_server(&database).await.unwrap();
         assert_eq!((server.id, server.port), (1, 18_831));
-    }
-
-    #[tokio::test]
-    async fn rows_are_read_in_pages_after_the_last_one_seen() {
-        let directory = tempfile::tempdir().unwrap();
-        let database = fresh(&directory).await;
-        assert_eq!(last_rows(&database).await.unwrap(), LastRows { data: 0, dead_letters: 0 });
-        for message_id in 1..=3 {
-            let row = data::ActiveModel {
-                received_at: Set(NaiveDateTime::default()),
-                flow_code: Set(Some("T".to_owned())),
-                attribute_name: Set(Some("value".to_owned())),
-                attribute_value: Set(Some("21.5".to_owned())),
-                last_msg_id: Set(Some(message_id)),
-                ..Default::default()
-            };
-            row.insert(&database.connection).await.unwrap();
-        }
-        let page = data_after(&database, 1, 1).await.unwrap();
-        assert_eq!(page.iter().map(|row| (row.id, row.message_id)).collect::<Vec<_>>(), [(2, 2)]);
-        assert_eq!(last_rows(&database).await.unwrap().data, 3);
-        assert!(dead_letters_after(&database, 0, 10).await.unwrap().is_empty());
     }
 }

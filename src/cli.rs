@@ -13,6 +13,7 @@ mod deliveries;
 mod explain;
 mod flows;
 mod generate;
+mod history;
 mod input;
 mod migrate;
 mod operate;

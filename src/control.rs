@@ -5,6 +5,7 @@
 //!  flows.rs         reads flows
 //!  checks.rs        finds their problems
 //!  edits.rs         adds, changes and removes them
+//!  history.rs       reads their history, and rolls flows back
 //!  servers.rs       reads, checks and edits the brokers
 //!  explain.rs       says what becomes of a message
 //!  broker.rs        connects to a broker, and publishes
@@ -22,6 +23,7 @@ mod error;
 mod event_line;
 mod explain;
 mod flows;
+mod history;
 pub mod servers;
 
 pub use checks::CheckedFlow;
@@ -30,8 +32,12 @@ pub use edits::{EditedFlow, FlowEdit};
 pub use error::ControlError;
 pub use event_line::{EVENT_HEAD, event_line, missed_line, shown};
 pub use explain::{ExplainedFlow, Explanation};
+pub use history::HistoryEntryView;
 pub use servers::{EditedServer, ServerFields};
 
+use tokio::sync::OnceCell;
+
+use crate::domain::edit_history::EditOrigin;
 use crate::settings::Settings;
 use crate::store::{self, Database};
 
@@ -45,11 +51,15 @@ pub struct Control {
     pub database: Database,
     /// The settings of the gateway.
     pub settings: Settings,
+    /// Who works, for the history of edits.
+    pub origin: EditOrigin,
+    /// Read when the first version of a row is wanted.
+    version_key: OnceCell<String>,
 }
 
 impl Control {
-    /// Connects to the database of the settings. Its tables must be complete.
-    pub async fn connect(settings: Settings) -> Result<Self, ControlError> {
+    /// Connects to the database of the settings, for edits by `origin`. Its tables must be complete.
+    pub async fn connect(settings: Settings, origin: EditOrigin) -> Result<Self, ControlError> {
         if let Some(path) = store::missing_file(&settings.database) {
             let remedy =
                 "check DATABASE_URL and the current directory, or create it with `mqtt-gateway migrate`";
@@ -61,6 +71,13 @@ impl Control {
             let problem = format!("lacks: {lacking}");
             return Err(ControlError::invalid("schema", problem, "run `mqtt-gateway migrate`"));
         }
-        Ok(Self { database, settings })
+        Ok(Self { database, settings, origin, version_key: OnceCell::new() })
+    }
+
+    /// The same use cases for edits by another, on the same connections.
+    #[must_use]
+    pub fn acting_as(&self, origin: EditOrigin) -> Self {
+        let (database, settings) = (self.database.clone(), self.settings.clone());
+        Self { database, settings, origin, version_key: self.version_key.clone() }
     }
 }

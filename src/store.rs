@@ -10,11 +10,13 @@ pub mod bench;
 mod column_types;
 mod columns;
 mod connect;
+mod database_key;
 mod dead_letters;
 #[cfg(feature = "tools")]
 pub(crate) mod demo;
 mod dialect;
 mod durability;
+mod edit_history;
 mod engines;
 mod error;
 mod exhaustion;
@@ -48,6 +50,7 @@ pub use batch::{
 };
 pub(crate) use connect::{Access, Recovery, answer_timeout, probe, protection, with_timeout};
 pub use connect::{Database, missing_file};
+pub use database_key::database_key;
 pub(crate) use dead_letters::too_many_dead_letters;
 pub use dead_letters::{
     LetterCount, LetterSummary, count_letters, discard_letters, last_letter, list_letters, max_dead_letters,
@@ -55,6 +58,7 @@ pub use dead_letters::{
 };
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
+pub use edit_history::{HistoryRange, read_edits};
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flow_revision::flow_revision;

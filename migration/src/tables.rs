@@ -5,8 +5,9 @@
 //! last five columns of `mqtt_servers` are additional.
 
 use mqtt_gateway_entity::{
-    data, database_identity, dead_letters, flow_revision, flows, gateway_members, gateway_starts,
-    inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners, outbox_pauses,
+    data, database_identity, dead_letters, edit_history, flow_revision, flows, gateway_members,
+    gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
+    outbox_pauses,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -25,6 +26,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         data_table(types),
         flows_table(types),
         flow_revision_table(types),
+        edit_history_table(types),
         mqtt_servers_table(types),
         inbox_offsets_table(types),
         inbox_lagging_table(types),
@@ -163,6 +165,32 @@ fn flow_revision_table(types: Types) -> TableDefinition {
             .col(ColumnDef::new(Column::Id).big_integer().not_null().primary_key())
             .col(ColumnDef::new(Column::Revision).big_integer().not_null());
     })
+}
+
+fn edit_history_table(types: Types) -> TableDefinition {
+    use edit_history::Column;
+    const INDEX: &str = "edit_history_of_row";
+    let mut definition = types.table("edit_history", |table| {
+        table
+            .col(types.key(Column::Id))
+            .col(types.instant(Column::EditedAt).not_null())
+            .col(text_of(Column::EditedBy, 255).not_null())
+            .col(text_of(Column::Kind, 10).not_null())
+            .col(text_of(Column::Name, 255).not_null())
+            .col(text_of(Column::Changed, 255).not_null())
+            .col(types.long_text(Column::OldRow).null())
+            .col(types.long_text(Column::NewRow).null())
+            .col(ColumnDef::new(Column::CountsFrom).big_integer().null());
+    });
+    let index = Index::create()
+        .name(INDEX)
+        .table(edit_history::Entity)
+        .col(Column::Kind)
+        .col(Column::Name)
+        .col(Column::Id)
+        .take();
+    definition.index = Some((INDEX, index));
+    definition
 }
 
 fn outbox_pauses_table(types: Types) -> TableDefinition {
@@ -326,6 +354,15 @@ impl Types {
             _ => column.char_len(count),
         };
         column
+    }
+
+    /// A text without a limit in practice: `TEXT` of `MySQL` ends at 64 KiB.
+    fn long_text(self, name: impl Iden + 'static) -> ColumnDef {
+        let long = match self.backend {
+            DbBackend::MySql => "LONGTEXT",
+            _ => "TEXT",
+        };
+        ColumnDef::new(name).custom(long).take()
     }
 
     /// Bytes, up to the largest payload.

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 
 use self::edit::FlowFields;
 use self::view::{FlowView, list_table, show_fields};
+use super::history::{self, HistoryPage};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, document, problem_lines, visible};
 use crate::control::{CheckedFlow, Control, ControlError};
+use crate::domain::edit_history::EditedKind;
 use crate::domain::problem::Problem;
 
 /// Commands for flows.
@@ -86,6 +88,23 @@ enum FlowsAction {
         #[arg(long)]
         yes: bool,
     },
+    /// Show the edits of a flow by commands and the API, the newest first; also of a removed flow.
+    #[command(after_help = EXIT_CODES)]
+    History {
+        /// Code of the flow.
+        code: String,
+        #[command(flatten)]
+        page: HistoryPage,
+    },
+    /// Give a flow the columns that it had after an entry of its history. A removed flow is added again.
+    #[command(after_help = EXIT_CODES)]
+    Rollback {
+        /// Code of the flow.
+        code: String,
+        /// Number of the entry.
+        #[arg(long, value_name = "NUMBER")]
+        to: i64,
+    },
     /// Have all gateways read the flows and brokers again, after edits by SQL.
     #[command(after_help = EXIT_CODES)]
     Touch,
@@ -105,6 +124,8 @@ pub(super) fn run(command: FlowsCommand) -> i32 {
         FlowsAction::Enable { codes } => edit::set_enabled(control, &codes, true).await,
         FlowsAction::Disable { codes } => edit::set_enabled(control, &codes, false).await,
         FlowsAction::Remove { codes, yes } => edit::remove(control, &codes, yes).await,
+        FlowsAction::History { code, page } => history::show(control, EditedKind::Flow, &code, page).await,
+        FlowsAction::Rollback { code, to } => edit::roll_back(control, &code, to).await,
         FlowsAction::Touch => edit::touch(control).await,
     })
 }

@@ -1,8 +1,11 @@
 //! Runs the commands for operators: they need the settings and the database, and no running gateway.
 
+use nix::unistd::{Uid, User};
+
 use super::output::{CommandReport, OutputOptions, print_error};
 use super::{FAILURE, WRONG_SETTINGS, fatal};
 use crate::control::{Control, ControlError};
+use crate::domain::edit_history::EditOrigin;
 use crate::observe::logging;
 use crate::settings;
 
@@ -25,7 +28,7 @@ pub(super) fn run(
         Err(error) => return fatal(loaded.settings.log_format, &error, FAILURE),
     };
     let outcome = runtime.block_on(async {
-        let control = Control::connect(loaded.settings).await?;
+        let control = Control::connect(loaded.settings, origin()).await?;
         command(&control).await
     });
     // A closed standard output does not make the command fail: its work is done.
@@ -39,4 +42,11 @@ pub(super) fn run(
             FAILURE
         }
     }
+}
+
+/// The user of the operating system who runs the command.
+fn origin() -> EditOrigin {
+    let id = Uid::current();
+    let user = User::from_uid(id).ok().flatten();
+    EditOrigin::Command(user.map_or_else(|| format!("user {id}"), |user| user.name))
 }

@@ -10,10 +10,12 @@ use self::edit::ServerOptions;
 use self::view::{ServerView, list_table, show_fields};
 use super::check::CheckFailure;
 use super::check_probes::{BrokerProbe, probe_broker};
+use super::history::{self, HistoryPage};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, visible};
 use crate::control::servers::broker;
 use crate::control::{Control, ControlError};
+use crate::domain::edit_history::EditedKind;
 use crate::domain::server_definition::ServerRecord;
 
 /// Commands for brokers.
@@ -71,6 +73,14 @@ enum ServersAction {
         #[arg(long)]
         yes: bool,
     },
+    /// Show the edits of a broker by commands and the API, the newest first; also of a removed broker.
+    #[command(after_help = EXIT_CODES)]
+    History {
+        /// Id of the broker.
+        id: i64,
+        #[command(flatten)]
+        page: HistoryPage,
+    },
     /// Connect to brokers as the gateway does: exit code 1 if one of them cannot be used.
     #[command(after_help = EXIT_CODES)]
     Test {
@@ -91,6 +101,9 @@ pub(super) fn run(command: ServersCommand) -> i32 {
         ServersAction::Enable { id } => edit::set_enabled(control, id, true).await,
         ServersAction::Disable { id } => edit::set_enabled(control, id, false).await,
         ServersAction::Remove { id, yes } => edit::remove(control, id, yes).await,
+        ServersAction::History { id, page } => {
+            history::show(control, EditedKind::Server, &id.to_string(), page).await
+        }
         ServersAction::Test { ids } => test(control, &ids).await,
     })
 }

@@ -84,20 +84,43 @@ impl Control {
             enabled: Some(true),
             ..FlowDefinition::default()
         };
-        let flow = fields.apply(&blank);
         let flows = self.flows().await?;
+        self.insert_flow(fields.apply(&blank), last_msg_id, &flows).await
+    }
+
+    /// Adds a flow beside `flows`.
+    pub(super) async fn insert_flow(
+        &self,
+        flow: FlowDefinition,
+        last_msg_id: i64,
+        flows: &[FlowRecord],
+    ) -> Result<EditedFlow, ControlError> {
         let warnings = self.warnings_unless_errors(&flow, flows.iter()).await?;
-        let transaction = FlowTransaction::begin(&self.database).await?;
+        let mut transaction = FlowTransaction::begin(&self.database).await?;
         transaction.insert(&flow, last_msg_id).await.map_err(ControlError::refused)?;
-        transaction.commit().await?;
+        transaction.commit(&self.origin).await?;
         let counts_from = last_msg_id.saturating_add(1);
         Ok(EditedFlow { code: flow.code, changed: true, counts_from, warnings })
     }
 
     /// Changes columns of a flow. Refused if the flow could not work afterwards.
     pub async fn edit_flow(&self, code: &str, edit: &FlowEdit) -> Result<EditedFlow, ControlError> {
-        let mut edited = self.edit_flows(&[code.to_owned()], edit).await?;
-        edited.pop().ok_or_else(|| ControlError::Conflict { what: WHAT, name: code.to_owned() })
+        let flows = self.flows().await?;
+        let old = find(&flows, code)?;
+        self.replace_flow(old, edit.apply(&old.definition), &flows).await
+    }
+
+    /// Replaces the columns of one of `flows`.
+    pub(super) async fn replace_flow(
+        &self,
+        old: &FlowRecord,
+        new: FlowDefinition,
+        flows: &[FlowRecord],
+    ) -> Result<EditedFlow, ControlError> {
+        let others = flows.iter().filter(|other| other.id != old.id);
+        let warnings = self.warnings_unless_errors(&new, others).await?;
+        let mut edited = self.make(vec![PlannedEdit { old, new, warnings }]).await?;
+        edited.pop().ok_or_else(|| ControlError::Conflict { what: WHAT, name: old.definition.code.clone() })
     }
 
     /// Changes the same columns of several flows, all or none. Disabling alone is always possible.
@@ -116,11 +139,16 @@ impl Control {
                 if only_disables { Vec::new() } else { self.warnings_unless_errors(&new, others).await? };
             planned.push(PlannedEdit { old, new, warnings });
         }
-        let transaction = FlowTransaction::begin(&self.database).await?;
+        self.make(planned).await
+    }
+
+    /// Makes edits of rows in the order of their ids, all or none.
+    async fn make(&self, planned: Vec<PlannedEdit<'_>>) -> Result<Vec<EditedFlow>, ControlError> {
+        let mut transaction = FlowTransaction::begin(&self.database).await?;
         let mut edited = Vec::new();
         for PlannedEdit { old, new, warnings } in planned {
             let locked = lock_unchanged(&transaction, old).await?;
-            transaction.update(old.id, &old.definition, &new).await.map_err(ControlError::refused)?;
+            transaction.update(&locked, &new).await.map_err(ControlError::refused)?;
             edited.push(EditedFlow {
                 changed: new != old.definition,
                 counts_from: locked.next_msg_id(),
@@ -128,27 +156,27 @@ impl Control {
                 warnings,
             });
         }
-        transaction.commit().await?;
+        transaction.commit(&self.origin).await?;
         Ok(edited)
     }
 
     /// Removes flows, all or none. Their rows in other tables stay.
     pub async fn remove_flows(&self, flows: &[FlowRecord]) -> Result<(), ControlError> {
-        let transaction = FlowTransaction::begin(&self.database).await?;
+        let mut transaction = FlowTransaction::begin(&self.database).await?;
         let mut flows: Vec<&FlowRecord> = flows.iter().collect();
         flows.sort_by_key(|flow| flow.id);
         for flow in flows {
-            lock_unchanged(&transaction, flow).await?;
-            transaction.delete(flow.id).await?;
+            let locked = lock_unchanged(&transaction, flow).await?;
+            transaction.delete(&locked).await?;
         }
-        transaction.commit().await?;
+        transaction.commit(&self.origin).await?;
         Ok(())
     }
 
     /// Has all gateways read the flows and brokers again.
     pub async fn touch_flows(&self) -> Result<(), ControlError> {
         // A commit counts as an edit, whatever is in it.
-        FlowTransaction::begin(&self.database).await?.commit().await?;
+        FlowTransaction::begin(&self.database).await?.commit(&self.origin).await?;
         Ok(())
     }
 

@@ -112,8 +112,9 @@ impl Control {
         };
         let mut server = ServerRecord { id: 0, definition: fields.apply(&blank) };
         let warnings = warnings_unless_errors(&server)?;
-        server.id =
-            store::insert_server(&self.database, &server.definition).await.map_err(ControlError::refused)?;
+        server.id = store::insert_server(&self.database, &self.origin, &server.definition)
+            .await
+            .map_err(ControlError::refused)?;
         Ok(EditedServer { server, changed: true, warnings })
     }
 
@@ -133,7 +134,10 @@ impl Control {
     }
 
     async fn change(&self, old: &ServerRecord, new: Option<&ServerDefinition>) -> Result<(), ControlError> {
-        match store::edit_server(&self.database, old, new).await.map_err(ControlError::refused)? {
+        match store::edit_server(&self.database, &self.origin, old, new)
+            .await
+            .map_err(ControlError::refused)?
+        {
             ServerEdit::Made => Ok(()),
             ServerEdit::Conflict => Err(ControlError::Conflict { what: WHAT, name: old.id.to_string() }),
         }

@@ -55,6 +55,14 @@ fn kind_of_change(before: &FlowRecord, after: &FlowRecord) -> Option<ChangeKind>
         (true, false) => return Some(ChangeKind::Disabled),
         _ => {}
     }
+    let mut edited = changed_columns(was, is);
+    edited.retain(|column| *column != "enabled");
+    (!edited.is_empty()).then_some(ChangeKind::Edited(edited))
+}
+
+/// The columns whose values differ.
+#[must_use]
+pub fn changed_columns(was: &FlowDefinition, is: &FlowDefinition) -> Vec<&'static str> {
     let columns = [
         ("code", was.code != is.code),
         ("description", was.description != is.description),
@@ -64,10 +72,9 @@ fn kind_of_change(before: &FlowRecord, after: &FlowRecord) -> Option<ChangeKind>
         ("endpoint_url", was.endpoint_url != is.endpoint_url),
         ("options", was.options != is.options),
         ("message_key", was.message_key != is.message_key),
+        ("enabled", was.enabled != is.enabled),
     ];
-    let edited: Vec<&str> =
-        columns.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
-    (!edited.is_empty()).then_some(ChangeKind::Edited(edited))
+    columns.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::Value;
 use url::Url;
 
 /// Replaces a secret.
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// Beginnings of references to secrets. The place of a secret is no secret.
 const REFERENCES: [&str; 2] = ["file:", "env:"];
@@ -85,7 +85,7 @@ fn hide(value: &mut Value, path: &mut Vec<String>) {
     }
 }
 
-fn is_public(path: &[String]) -> bool {
+pub(super) fn is_public(path: &[String]) -> bool {
     match path {
         [delivery, name] if delivery == "delivery" => PUBLIC_DELIVERY.contains(&name.as_str()),
         [delivery, auth, kind] => delivery == "delivery" && auth == "auth" && kind == "type",

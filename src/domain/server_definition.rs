@@ -52,6 +52,25 @@ pub struct ServerRecord {
 }
 
 impl ServerDefinition {
+    /// The columns whose values differ.
+    #[must_use]
+    pub fn changed_columns(&self, new: &Self) -> Vec<&'static str> {
+        let columns = [
+            ("host", self.host != new.host),
+            ("port", self.port != new.port),
+            ("username", self.username != new.username),
+            ("password", self.password != new.password),
+            ("enabled", self.enabled != new.enabled),
+            ("is_default", self.is_default != new.is_default),
+            ("tls", self.tls != new.tls),
+            ("ca_file", self.ca_file != new.ca_file),
+            ("client_cert_file", self.client_cert_file != new.client_cert_file),
+            ("client_key_file", self.client_key_file != new.client_key_file),
+            ("protocol_version", self.protocol_version != new.protocol_version),
+        ];
+        columns.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     /// Finds problems that do not keep the gateway from connecting, and the missing host.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {

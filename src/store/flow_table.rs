@@ -8,9 +8,11 @@ use super::batch::flow_columns;
 use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
+use super::edit_history::write_edits;
 use super::error::{StoreError, While};
 use super::flow_revision::raise_flow_revision;
 use super::statement::statement;
+use crate::domain::edit_history::{EditOrigin, NewEdit};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::message::FlowId;
 
@@ -60,34 +62,53 @@ fn flow_record(row: &QueryResult) -> Result<FlowRecord, sea_orm::DbErr> {
     })
 }
 
-/// A transaction that edits flows. Dropped without [`commit`](Self::commit), it changes nothing.
+/// Most ids of one statement.
+const CHUNK_IDS: usize = 512;
+
+/// A transaction that edits flows. Dropped without [`commit`](Self::commit), it changes nothing. Its edits become part of
+/// the history.
 pub struct FlowTransaction {
     transaction: DatabaseTransaction,
     dialect: Dialect,
+    edits: Vec<NewEdit>,
 }
 
 impl FlowTransaction {
     /// Begins a transaction.
     pub async fn begin(database: &Database) -> Result<Self, StoreError> {
-        Ok(Self { transaction: database.begin().await?, dialect: database.dialect })
+        let transaction = database.begin().await?;
+        Ok(Self { transaction, dialect: database.dialect, edits: Vec::new() })
     }
 
     /// Locks the row of a flow and reads it. The gateway numbers no message of the flow meanwhile.
     pub async fn lock(&self, flow: FlowId) -> Result<Option<FlowRecord>, StoreError> {
+        Ok(self.lock_all(&[flow]).await?.pop())
+    }
+
+    /// Locks the rows of flows and reads them, without those that are missing. The ids are ascending, as the gateway locks
+    /// them, so that the two cannot deadlock.
+    pub async fn lock_all(&self, flows: &[FlowId]) -> Result<Vec<FlowRecord>, StoreError> {
         const DOING: &str = "locking the flow";
-        let sql = format!(
-            "SELECT {} FROM flows {} WHERE flows.id = ?{}",
-            columns(self.dialect),
-            self.dialect.by_primary_key(),
-            self.dialect.for_update(),
-        );
-        let query = statement(self.dialect.backend(), sql, [flow.into()]);
-        let row = self.transaction.query_one_raw(query).await.while_doing(DOING)?;
-        row.as_ref().map(flow_record).transpose().while_doing(DOING)
+        let mut locked = Vec::with_capacity(flows.len());
+        for ids in flows.chunks(CHUNK_IDS) {
+            let sql = format!(
+                "SELECT {} FROM flows {} WHERE flows.id IN ({}) ORDER BY flows.id{}",
+                columns(self.dialect),
+                self.dialect.by_primary_key(),
+                vec!["?"; ids.len()].join(", "),
+                self.dialect.for_update(),
+            );
+            let query = statement(self.dialect.backend(), sql, ids.iter().map(|id| Value::from(*id)));
+            let rows = self.transaction.query_all_raw(query).await.while_doing(DOING)?;
+            for row in &rows {
+                locked.push(flow_record(row).while_doing(DOING)?);
+            }
+        }
+        Ok(locked)
     }
 
     /// Inserts a flow whose first message gets the number after `last_msg_id`.
-    pub async fn insert(&self, flow: &FlowDefinition, last_msg_id: i64) -> Result<(), StoreError> {
+    pub async fn insert(&mut self, flow: &FlowDefinition, last_msg_id: i64) -> Result<(), StoreError> {
         let json = self.dialect.json_parameter();
         let sql = format!(
             "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, options, \
@@ -105,16 +126,14 @@ impl FlowTransaction {
             flow.message_key.clone().into(),
             last_msg_id.into(),
         ];
-        self.execute(sql, values.into(), "adding the flow").await
+        self.execute(sql, values.into(), "adding the flow").await?;
+        self.edits.extend(NewEdit::of_flow(None, Some(flow), last_msg_id.saturating_add(1)));
+        Ok(())
     }
 
-    /// Writes the columns in which `new` differs from `old`.
-    pub async fn update(
-        &self,
-        flow: FlowId,
-        old: &FlowDefinition,
-        new: &FlowDefinition,
-    ) -> Result<(), StoreError> {
+    /// Writes the columns in which `new` differs from the locked row.
+    pub async fn update(&mut self, locked: &FlowRecord, new: &FlowDefinition) -> Result<(), StoreError> {
+        let old = &locked.definition;
         let (mut sets, mut values) = self.changes(old, new);
         if new.enabled != old.enabled {
             sets.push(format!("enabled = {}", self.dialect.flag_value(new.is_enabled())));
@@ -122,9 +141,11 @@ impl FlowTransaction {
         if sets.is_empty() {
             return Ok(());
         }
-        values.push(flow.into());
+        values.push(locked.id.into());
         let sql = format!("UPDATE flows SET {} WHERE id = ?", sets.join(", "));
-        self.execute(sql, values, "changing the flow").await
+        self.execute(sql, values, "changing the flow").await?;
+        self.edits.extend(NewEdit::of_flow(Some(old), Some(new), locked.next_msg_id()));
+        Ok(())
     }
 
     fn changes(&self, old: &FlowDefinition, new: &FlowDefinition) -> (Vec<String>, Vec<Value>) {
@@ -145,14 +166,18 @@ impl FlowTransaction {
             .unzip()
     }
 
-    /// Deletes a flow. Its rows in other tables stay.
-    pub async fn delete(&self, flow: FlowId) -> Result<(), StoreError> {
-        self.execute("DELETE FROM flows WHERE id = ?".into(), vec![flow.into()], "removing the flow").await
+    /// Deletes a locked flow. Its rows in other tables stay.
+    pub async fn delete(&mut self, locked: &FlowRecord) -> Result<(), StoreError> {
+        let sql = "DELETE FROM flows WHERE id = ?".into();
+        self.execute(sql, vec![locked.id.into()], "removing the flow").await?;
+        self.edits.extend(NewEdit::of_flow(Some(&locked.definition), None, locked.next_msg_id()));
+        Ok(())
     }
 
-    /// Makes the edits count. Every gateway reads the flows again.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    /// Makes the edits count, made by `origin`. Every gateway reads the flows again.
+    pub async fn commit(self, origin: &EditOrigin) -> Result<(), StoreError> {
         const DOING: &str = "committing the edit of the flow";
+        write_edits(&self.transaction, self.dialect, origin, &self.edits).await.while_doing(DOING)?;
         raise_flow_revision(&self.transaction, self.dialect).await.while_doing(DOING)?;
         self.transaction.commit().await.while_doing(DOING)
     }

@@ -5,10 +5,12 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
+use super::edit_history::write_edits;
 use super::error::{StoreError, While};
 use super::flow_revision::raise_flow_revision;
 use super::statement::statement;
 use crate::domain::credential::Credential;
+use crate::domain::edit_history::{EditOrigin, NewEdit};
 use crate::domain::server_definition::{ServerDefinition, ServerRecord};
 
 /// The columns that hold texts, with their values.
@@ -35,7 +37,11 @@ pub async fn read_servers(database: &Database) -> Result<Vec<ServerRecord>, Stor
 }
 
 /// Inserts a broker and returns its id.
-pub async fn insert_server(database: &Database, server: &ServerDefinition) -> Result<i64, StoreError> {
+pub async fn insert_server(
+    database: &Database,
+    origin: &EditOrigin,
+    server: &ServerDefinition,
+) -> Result<i64, StoreError> {
     const DOING: &str = "adding the MQTT server";
     let dialect = database.dialect;
     let transaction = database.begin().await?;
@@ -61,6 +67,8 @@ pub async fn insert_server(database: &Database, server: &ServerDefinition) -> Re
             row.while_doing(DOING)?.map_or(Ok(0), |row| row.try_get_by_index(0)).while_doing(DOING)?
         }
     };
+    let edit = NewEdit::of_server(id, None, Some(server));
+    write_edits(&transaction, dialect, origin, edit.as_slice()).await.while_doing(DOING)?;
     raise_flow_revision(&transaction, dialect).await.while_doing(DOING)?;
     transaction.commit().await.while_doing(DOING)?;
     Ok(id)
@@ -69,6 +77,7 @@ pub async fn insert_server(database: &Database, server: &ServerDefinition) -> Re
 /// Writes the columns in which `new` differs from `old`, or deletes the row if there is no `new`.
 pub async fn edit_server(
     database: &Database,
+    origin: &EditOrigin,
     old: &ServerRecord,
     new: Option<&ServerDefinition>,
 ) -> Result<ServerEdit, StoreError> {
@@ -98,6 +107,8 @@ pub async fn edit_server(
     };
     values.push(old.id.into());
     transaction.execute_raw(statement(dialect.backend(), sql, values)).await.while_doing(DOING)?;
+    let edit = NewEdit::of_server(old.id, Some(&old.definition), new);
+    write_edits(&transaction, dialect, origin, edit.as_slice()).await.while_doing(DOING)?;
     raise_flow_revision(&transaction, dialect).await.while_doing(DOING)?;
     transaction.commit().await.while_doing(DOING)?;
     Ok(ServerEdit::Made)

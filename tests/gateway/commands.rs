@@ -22,6 +22,7 @@ mod edits;
 mod explain;
 mod flows;
 mod help;
+mod history;
 mod noticed;
 mod servers;
 

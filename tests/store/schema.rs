@@ -5,12 +5,13 @@ use std::sync::Arc;
 use crate::database::TestDatabase;
 use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "database_identity",
     "gateway_starts",
     "data",
     "flows",
     "flow_revision",
+    "edit_history",
     "mqtt_servers",
     "inbox_offsets",
     "inbox_lagging",

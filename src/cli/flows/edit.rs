@@ -93,6 +93,11 @@ pub(super) async fn set_enabled(
     Ok(report(if enabled { "Enabled" } else { "Disabled" }, &edited))
 }
 
+pub(super) async fn roll_back(control: &Control, code: &str, to: i64) -> Result<CommandReport, ControlError> {
+    let edited = control.roll_back(code, to).await?;
+    Ok(report("Rolled back", &[edited]))
+}
+
 pub(super) async fn touch(control: &Control) -> Result<CommandReport, ControlError> {
     control.touch_flows().await?;
     let text = "Running gateways read the flows and brokers again within two seconds.\n".to_owned();

@@ -1,0 +1,123 @@
+//! Reads the history of edits, and brings flows back to an earlier entry.
+
+use chrono::{DateTime, SecondsFormat};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Control, ControlError, EditedFlow};
+use crate::domain::edit_history::{EditedKind, HistoryEntry};
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::flow_version::flow_version;
+use crate::domain::masking::MaskedFlow;
+use crate::store::{self, HistoryRange};
+
+/// An entry of the history as it is shown.
+#[derive(Debug, Serialize)]
+pub struct HistoryEntryView {
+    /// Number of the entry.
+    pub id: i64,
+    /// When the edit was made.
+    pub edited_at: String,
+    /// Who made it.
+    pub edited_by: String,
+    /// `added`, `changed` or `removed`.
+    pub edit: &'static str,
+    /// The changed columns.
+    pub changed: Vec<String>,
+    /// The columns before, secrets masked.
+    pub before: Option<Value>,
+    /// The columns after.
+    pub after: Option<Value>,
+    /// The first sequence number that the edit concerns.
+    pub counts_from: Option<i64>,
+}
+
+impl HistoryEntryView {
+    /// Shows an entry.
+    #[must_use]
+    pub fn new(entry: &HistoryEntry) -> Self {
+        let (before, after) = entry.documents();
+        let at = DateTime::from_timestamp_micros(entry.edited_at_us).unwrap_or_default();
+        Self {
+            id: entry.id,
+            edited_at: at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            edited_by: entry.edited_by.clone(),
+            edit: entry.kind_of_edit(),
+            changed: entry.changed.clone(),
+            before,
+            after,
+            counts_from: entry.counts_from,
+        }
+    }
+}
+
+impl Control {
+    /// Edits of a row, the newest first: at most `limit` of those with numbers below `before`. A removed row has a
+    /// history, too.
+    pub async fn history(
+        &self,
+        kind: EditedKind,
+        name: &str,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<HistoryEntry>, ControlError> {
+        Ok(store::read_edits(&self.database, HistoryRange { kind, name, before, limit }).await?)
+    }
+
+    /// The version of a flow: changes with each of the columns that people write. Says nothing about the secrets in them.
+    pub async fn version(&self, flow: &FlowRecord) -> Result<String, ControlError> {
+        let key = self.version_key.get_or_try_init(|| store::database_key(&self.database)).await?;
+        Ok(flow_version(key, &flow.definition))
+    }
+
+    /// Gives a flow the columns that it had after an entry of its history. A removed flow is added again, and its numbers
+    /// go on.
+    pub async fn roll_back(&self, code: &str, to: i64) -> Result<EditedFlow, ControlError> {
+        let masked = self.flow_after(code, to).await?;
+        let flows = self.flows().await?;
+        if let Some(present) = flows.iter().find(|flow| flow.definition.code == code) {
+            let flow = restore(&masked, Some(&present.definition))?;
+            return self.replace_flow(present, flow, &flows).await;
+        }
+        let last_msg_id = self.last_number_of_removed(code).await?.ok_or_else(|| {
+            let problem = "the flow was not removed by a command, so its last sequence number is unknown";
+            let remedy = "add it by `mqtt-gateway flows add` with --last-msg-id";
+            ControlError::invalid("last_msg_id", problem, remedy)
+        })?;
+        self.insert_flow(restore(&masked, None)?, last_msg_id, &flows).await
+    }
+
+    async fn flow_after(&self, code: &str, entry: i64) -> Result<MaskedFlow, ControlError> {
+        let before = Some(entry.saturating_add(1));
+        let found = self.history(EditedKind::Flow, code, before, 1).await?.pop();
+        let found = found.filter(|found| found.id == entry).ok_or_else(|| {
+            let remedy = format!("`mqtt-gateway flows history {code}` shows the numbers");
+            ControlError::not_found("entry of the history", &entry.to_string(), remedy)
+        })?;
+        found.flow_after().ok_or_else(|| {
+            let problem = format!("the flow was removed by entry {entry}");
+            ControlError::invalid(
+                "--to",
+                problem,
+                "give the entry before, or remove it by `mqtt-gateway flows remove`",
+            )
+        })
+    }
+
+    /// The last sequence number of a flow that was removed by a command, and not added since by other means.
+    pub(super) async fn last_number_of_removed(&self, code: &str) -> Result<Option<i64>, ControlError> {
+        let newest = self.history(EditedKind::Flow, code, None, 1).await?.pop();
+        let removal = newest.filter(|entry| entry.new_row.is_none());
+        Ok(removal.and_then(|entry| entry.counts_from).map(|next| next.saturating_sub(1)))
+    }
+}
+
+fn restore(masked: &MaskedFlow, present: Option<&FlowDefinition>) -> Result<FlowDefinition, ControlError> {
+    masked.restore(present).map_err(|mut problems| {
+        for problem in &mut problems {
+            problem.remedy =
+                format!("the history holds no secrets: {}, by `mqtt-gateway flows edit`", problem.remedy);
+        }
+        ControlError::Invalid { problems }
+    })
+}

@@ -1,0 +1,101 @@
+//! The history of edits, written in the transactions of the edits.
+
+use chrono::NaiveDateTime as DateTime;
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+use super::statement::statement;
+use crate::domain::edit_history::{EditOrigin, EditedKind, HistoryEntry, NewEdit};
+
+const READING: &str = "reading the history of edits";
+
+/// Most rows of one insert.
+const CHUNK: usize = 128;
+
+/// Longest text of a name, in characters.
+const MAX_CHARS: usize = 255;
+
+/// Which entries of the history are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct HistoryRange<'n> {
+    /// The kind of row.
+    pub kind: EditedKind,
+    /// Code of the flow, or id of the broker.
+    pub name: &'n str,
+    /// Only entries with smaller numbers.
+    pub before: Option<i64>,
+    /// At most as many.
+    pub limit: u64,
+}
+
+/// Writes edits into the history, in their transaction.
+pub(super) async fn write_edits(
+    on: &impl ConnectionTrait,
+    dialect: Dialect,
+    origin: &EditOrigin,
+    edits: &[NewEdit],
+) -> Result<(), DbErr> {
+    let by = shortened(&origin.to_string());
+    for chunk in edits.chunks(CHUNK) {
+        let row = format!("({}, ?, ?, ?, ?, ?, ?, ?)", dialect.now());
+        let sql = format!(
+            "INSERT INTO edit_history (edited_at, edited_by, kind, name, changed, old_row, new_row, counts_from) \
+             VALUES {}",
+            vec![row; chunk.len()].join(", ")
+        );
+        let values = chunk.iter().flat_map(|edit| -> [Value; 7] {
+            [
+                by.clone().into(),
+                edit.kind.as_str().into(),
+                shortened(&edit.name).into(),
+                edit.changed.join(",").into(),
+                edit.old_row.clone().into(),
+                edit.new_row.clone().into(),
+                edit.counts_from.into(),
+            ]
+        });
+        on.execute_raw(statement(dialect.backend(), sql, values)).await?;
+    }
+    Ok(())
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_CHARS).collect()
+}
+
+/// Reads entries of one row, the newest first.
+pub async fn read_edits(
+    database: &Database,
+    range: HistoryRange<'_>,
+) -> Result<Vec<HistoryEntry>, StoreError> {
+    let HistoryRange { kind, name, before, limit } = range;
+    let sql = format!(
+        "SELECT id, edited_at, edited_by, name, changed, old_row, new_row, counts_from FROM edit_history \
+         WHERE kind = ? AND name = ? AND {exact} = {bytes} AND id < ? ORDER BY id DESC LIMIT {limit}",
+        exact = database.dialect.exact_text("name"),
+        bytes = database.dialect.exact_text("?"),
+    );
+    let name = shortened(name);
+    let values: [Value; 4] =
+        [kind.as_str().into(), name.clone().into(), name.into(), before.unwrap_or(i64::MAX).into()];
+    let query = statement(database.dialect.backend(), sql, values);
+    let rows = database.connection.query_all_raw(query).await.while_doing(READING)?;
+    rows.iter().map(entry).collect::<Result<_, _>>().while_doing(READING)
+}
+
+fn entry(row: &QueryResult) -> Result<HistoryEntry, DbErr> {
+    let edited_at: DateTime = row.try_get("", "edited_at")?;
+    let changed: String = row.try_get("", "changed")?;
+    Ok(HistoryEntry {
+        id: row.try_get("", "id")?,
+        edited_at_us: edited_at.and_utc().timestamp_micros(),
+        edited_by: row.try_get("", "edited_by")?,
+        name: row.try_get("", "name")?,
+        changed: changed.split(',').filter(|column| !column.is_empty()).map(str::to_owned).collect(),
+        old_row: row.try_get("", "old_row")?,
+        new_row: row.try_get("", "new_row")?,
+        counts_from: row.try_get("", "counts_from")?,
+    })
+}

@@ -21,7 +21,6 @@ mod output;
 mod progress;
 mod retire;
 mod servers;
-mod time_argument;
 #[cfg(feature = "tools")]
 mod tools;
 

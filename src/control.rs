@@ -12,6 +12,7 @@
 //!  dead_letters.rs  reads, replays and discards dead letters
 //!  deliveries.rs    lists, retries and cancels waiting posts
 //!  event_line.rs    shows what became of a message
+//!  view.rs          the documents of all of them
 //! ```
 
 pub mod broker;
@@ -25,6 +26,8 @@ mod explain;
 mod flows;
 mod history;
 pub mod servers;
+pub(crate) mod time_text;
+pub mod view;
 
 pub use checks::CheckedFlow;
 pub use dead_letters::LetterSelection;

@@ -4,9 +4,8 @@ use std::io;
 use std::path::Path;
 
 use super::check::{CheckFailure, CheckReport, CheckResult};
-use crate::control::broker::{BrokerRefusal, ControlSession};
-use crate::domain::broker::{Broker, MqttVersion};
-use crate::mqtt::certificates;
+use crate::control::broker::{BrokerFault, BrokerProbe, probe_broker};
+use crate::domain::broker::Broker;
 use crate::observe::check_writable;
 use crate::settings::{DatabaseSettings, Servers, Settings};
 use crate::store::{self, Access, Database, StoreError};
@@ -184,56 +183,7 @@ async fn brokers(database: &Database, settings: &Settings, report: &mut CheckRep
 
 async fn broker(server: &Broker, settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     let BrokerProbe { result, warnings } = probe_broker(server, settings).await;
+    let result = result.map_err(|BrokerFault { reason, remedy }| CheckFailure::new(&reason, remedy));
     report.add("broker", &result)?;
     warnings.iter().try_for_each(|warning| report.warn("broker", warning))
-}
-
-/// What a connection to a broker showed.
-pub(super) struct BrokerProbe {
-    pub result: CheckResult,
-    /// Certificates that expire soon.
-    pub warnings: Vec<String>,
-}
-
-/// Connects to a broker as the gateway does, with a client id of its own.
-pub(super) async fn probe_broker(server: &Broker, settings: &Settings) -> BrokerProbe {
-    let address = server.address();
-    match accepted(server, settings).await {
-        Err(CheckFailure { reason, remedy }) => BrokerProbe {
-            result: Err(CheckFailure::new(&format!("{address}: {reason}"), remedy)),
-            warnings: Vec::new(),
-        },
-        Ok(version) => {
-            let tls = if server.tls.is_some() { ", TLS verified" } else { "" };
-            with_certificates(server, &format!("{address} accepts us by MQTT {version}{tls}"))
-        }
-    }
-}
-
-async fn accepted(server: &Broker, settings: &Settings) -> Result<MqttVersion, CheckFailure> {
-    let failed = |error: BrokerRefusal| CheckFailure::new(&error, error.remedy());
-    let session = ControlSession::open(server, settings, "check").await.map_err(failed)?;
-    let version = session.connection.version;
-    session.close().await;
-    Ok(version)
-}
-
-/// Adds the certificates to what is known of a broker. Blocking is acceptable, because no other task runs on this
-/// runtime.
-fn with_certificates(server: &Broker, accepted: &str) -> BrokerProbe {
-    match certificates(server) {
-        Ok(found) => {
-            let parts = std::iter::once(accepted);
-            let parts: Vec<&str> =
-                parts.chain(found.iter().map(|found| found.description.as_str())).collect();
-            let ending = found.iter().filter(|found| found.expires_soon);
-            let warnings = ending.map(|found| format!("{}: {}", server.address(), found.description));
-            BrokerProbe { result: Ok(parts.join("; ")), warnings: warnings.collect() }
-        }
-        // The check succeeds, because the broker has just accepted a connection.
-        Err(reason) => BrokerProbe {
-            result: Ok(format!("{accepted}; its certificate cannot be shown: {reason}")),
-            warnings: Vec::new(),
-        },
-    }
 }

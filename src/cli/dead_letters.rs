@@ -10,11 +10,12 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use self::arguments::{LetterArguments, LetterFilterArguments};
-use self::tally::ReplayTally;
-use self::view::{LetterView, SummaryView, count_table, count_views, list_table, show_text};
+use self::tally::tally_text;
+use self::view::{count_table, list_table, show_text};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, error_document, error_text};
 use super::progress::CommandProgress;
+use crate::control::view::{LetterCountView, LetterSummaryView, LetterView, ReplayTally};
 use crate::control::{Control, ControlError, LetterSelection};
 use crate::store::ReplayMode;
 
@@ -103,14 +104,15 @@ async fn list(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let letters = control.dead_letters(&filter.into_filter(), after, limit).await?;
     let next = letters.last().map(|letter| letter.id).filter(|_| letters.len() == limit);
-    let views: Vec<SummaryView> = letters.iter().map(SummaryView::new).collect();
+    let views: Vec<LetterSummaryView> = letters.iter().map(LetterSummaryView::new).collect();
     let text = if views.is_empty() { "There are no dead letters.\n".to_owned() } else { list_table(&views) };
     let more = next.map(|id| format!("There may be more: --after {id}\n")).unwrap_or_default();
     Ok(CommandReport::new(text + &more, json!({"dead_letters": views, "next_after": next})))
 }
 
 async fn count(control: &Control, filter: LetterFilterArguments) -> Result<CommandReport, ControlError> {
-    let counts = count_views(&control.dead_letter_counts(&filter.into_filter()).await?);
+    let counts = control.dead_letter_counts(&filter.into_filter()).await?;
+    let counts: Vec<LetterCountView> = counts.iter().map(LetterCountView::new).collect();
     let text =
         if counts.is_empty() { "There are no dead letters.\n".to_owned() } else { count_table(&counts) };
     Ok(CommandReport::new(text, json!({"counts": counts})))
@@ -143,7 +145,7 @@ async fn replay(
     drop(progress);
     let title = if dry_run { "Nothing was changed. A replay would give:\n" } else { "" };
     let mut report = CommandReport {
-        text: format!("{title}{}", tally.text()),
+        text: format!("{title}{}", tally_text(&tally)),
         document: json!({"dry_run": dry_run, "letters": tally.letters(), "outcomes": tally.rows()}),
         ok: replayed.is_ok() && tally.is_success(by_ids),
     };

@@ -1,16 +1,14 @@
 //! `mqtt-gateway deliveries`: work with posts that wait in the outbox.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, fields, table};
 use super::progress::CommandProgress;
-use super::time_argument::shown_time;
+use crate::control::view::DeliveriesView;
 use crate::control::{Control, ControlError};
 use crate::domain::outbox::OutboxKey;
-use crate::store::outbox::WaitingDeliveries;
 
 const RETRY_HELP: &str = "\
 A running gateway tries the first post of the flow within seconds, and the others follow. If posts to the origin of \
@@ -60,39 +58,6 @@ enum DeliveriesAction {
         #[arg(long)]
         yes: bool,
     },
-}
-
-/// The waiting posts of a flow, as they are shown.
-#[derive(Debug, Serialize)]
-struct DeliveriesView {
-    flow_id: i64,
-    flow_code: Option<String>,
-    posts: u64,
-    oldest_at: String,
-    first_key: String,
-    message_id: i64,
-    attempts: u32,
-    next_attempt_at: String,
-    last_error: Option<String>,
-    recent_attempts: Option<Value>,
-}
-
-impl DeliveriesView {
-    fn new(waiting: &WaitingDeliveries) -> Self {
-        let attempts = waiting.recent_attempts.as_deref();
-        Self {
-            flow_id: waiting.flow,
-            flow_code: waiting.code.clone(),
-            posts: waiting.posts,
-            oldest_at: shown_time(waiting.oldest_at_us),
-            first_key: waiting.first.to_string(),
-            message_id: waiting.message_id,
-            attempts: waiting.attempts,
-            next_attempt_at: shown_time(waiting.next_attempt_at_us),
-            last_error: waiting.last_error.clone(),
-            recent_attempts: attempts.and_then(|text| serde_json::from_str(text).ok()),
-        }
-    }
 }
 
 /// Runs the command and returns its exit code.

@@ -1,11 +1,11 @@
 //! `mqtt-gateway explain` and `mqtt-gateway publish`: what becomes of a message, and a message to try.
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::input::bytes_argument;
 use super::operate;
-use super::output::{CommandReport, OutputOptions, visible};
+use super::output::{CommandReport, OutputOptions, document, visible};
+use crate::control::view::{ExplanationView, PublishedView};
 use crate::control::{Control, ControlError, ExplainedFlow, Explanation};
 use crate::domain::batch::{ProcessError, Rejection};
 use crate::domain::processing::TrialResult;
@@ -46,7 +46,8 @@ pub(super) fn run_explain(options: ExplainOptions) -> i32 {
     operate::run(output, async |control| {
         let payload = payload.map(|payload| bytes_argument(&payload)).transpose()?;
         let explanation = control.explain(&topic, payload.as_deref()).await?;
-        Ok(CommandReport::new(text(&explanation), document(&topic, &explanation)))
+        let view = ExplanationView::new(&topic, &explanation);
+        Ok(CommandReport::new(text(&explanation), document(&view)))
     })
 }
 
@@ -60,7 +61,8 @@ async fn publish(control: &Control, topic: &str, payload: &[u8]) -> Result<Comma
     let broker = control.publish(topic, payload).await?;
     let text =
         format!("Published {} bytes to {}. The broker {broker} has them.\n", payload.len(), visible(topic));
-    Ok(CommandReport::new(text, json!({"topic": topic, "bytes": payload.len(), "broker": broker})))
+    let view = PublishedView { topic: topic.to_owned(), bytes: payload.len(), broker };
+    Ok(CommandReport::new(text, document(&view)))
 }
 
 fn text(explanation: &Explanation) -> String {
@@ -115,40 +117,4 @@ fn outcome(TrialResult { result, rows, is_posted }: &TrialResult) -> String {
 
 fn dead_letter(Rejection { reason, detail, .. }: &Rejection) -> String {
     format!("would become a dead letter, {reason}: {}", visible(detail))
-}
-
-fn document(topic: &str, Explanation { flows, payload_rejection }: &Explanation) -> Value {
-    let flows: Vec<Value> = flows.iter().map(flow_document).collect();
-    json!({"topic": topic, "flows": flows, "dead_letter": payload_rejection.as_ref().map(rejection_document)})
-}
-
-fn flow_document(ExplainedFlow { flow, verdict, trial }: &ExplainedFlow) -> Value {
-    json!({
-        "code": flow.definition.code,
-        "filter": flow.definition.topic,
-        "verdict": verdict.name(),
-        "explanation": verdict.to_string(),
-        "outcome": trial.as_ref().map(outcome_document),
-    })
-}
-
-fn outcome_document(TrialResult { result, rows, is_posted }: &TrialResult) -> Value {
-    match result {
-        Ok(done) => {
-            json!({"message_id": done.message_id, "rows": rows, "posted": is_posted, "dead_letter": null})
-        }
-        Err(ProcessError::Rejected(rejection)) => json!({
-            "message_id": rejection.message_id,
-            "rows": 0,
-            "posted": false,
-            "dead_letter": rejection_document(rejection),
-        }),
-        Err(ProcessError::Repeated { message_id, .. }) => {
-            json!({"message_id": message_id, "rows": 0, "posted": false, "dead_letter": null})
-        }
-    }
-}
-
-fn rejection_document(Rejection { reason, detail, .. }: &Rejection) -> Value {
-    json!({"reason": reason.to_string(), "detail": detail})
 }

@@ -4,13 +4,14 @@ mod edit;
 mod view;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::edit::FlowFields;
-use self::view::{FlowView, list_table, show_fields};
+use self::view::{list_table, show_fields};
 use super::history::{self, HistoryPage};
 use super::operate;
-use super::output::{CommandReport, EXIT_CODES, OutputOptions, document, problem_lines, visible};
+use super::output::{CommandReport, EXIT_CODES, OutputOptions, problem_lines, visible};
+use crate::control::view::{FlowDetailsView, FlowVerdictView, FlowView};
 use crate::control::{CheckedFlow, Control, ControlError};
 use crate::domain::edit_history::EditedKind;
 use crate::domain::problem::Problem;
@@ -142,18 +143,17 @@ async fn list(control: &Control) -> Result<CommandReport, ControlError> {
 
 async fn show(control: &Control, code: &str) -> Result<CommandReport, ControlError> {
     let flow = control.flow(code).await?;
-    let waiting = control.waiting_posts(&flow).await?;
-    let view = FlowView::new(&flow);
-    let mut shown = document(&view);
-    shown["waiting_posts"] = waiting.into();
-    Ok(CommandReport::new(show_fields(&view, waiting), json!({"flow": shown})))
+    let waiting_posts = control.waiting_posts(&flow).await?;
+    let shown = FlowDetailsView { flow: FlowView::new(&flow), waiting_posts };
+    Ok(CommandReport::new(show_fields(&shown), json!({"flow": shown})))
 }
 
 async fn validate(control: &Control, codes: &[String]) -> Result<CommandReport, ControlError> {
     let checked = control.check_flows(codes).await?;
     let ok = checked.iter().all(|flow| !flow.problems.iter().any(Problem::is_error));
     let text = checked.iter().map(verdict).collect();
-    let document = json!({"ok": ok, "flows": checked.iter().map(verdict_document).collect::<Vec<_>>()});
+    let flows: Vec<FlowVerdictView> = checked.iter().map(FlowVerdictView::new).collect();
+    let document = json!({"ok": ok, "flows": flows});
     Ok(CommandReport { text, document, ok })
 }
 
@@ -166,9 +166,4 @@ fn verdict(CheckedFlow { flow, problems }: &CheckedFlow) -> String {
     };
     let disabled = if flow.definition.is_enabled() { "" } else { " (disabled)" };
     format!("{code}{disabled}: {word}\n{}", problem_lines(problems))
-}
-
-fn verdict_document(CheckedFlow { flow, problems }: &CheckedFlow) -> Value {
-    let ok = !problems.iter().any(Problem::is_error);
-    json!({"code": flow.definition.code, "ok": ok, "problems": problems})
 }

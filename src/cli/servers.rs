@@ -4,19 +4,16 @@ mod edit;
 mod view;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::edit::ServerOptions;
-use self::view::{ServerView, list_table, show_fields};
-use super::check::CheckFailure;
-use super::check_probes::{BrokerProbe, probe_broker};
+use self::view::{list_table, show_fields};
 use super::history::{self, HistoryPage};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, visible};
-use crate::control::servers::broker;
+use crate::control::view::{ServerTestView, ServerView};
 use crate::control::{Control, ControlError};
 use crate::domain::edit_history::EditedKind;
-use crate::domain::server_definition::ServerRecord;
 
 /// Commands for brokers.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -133,43 +130,26 @@ async fn test(control: &Control, ids: &[i64]) -> Result<CommandReport, ControlEr
             servers.push(control.server(*id).await?);
         }
     }
-    let (mut lines, mut documents, mut ok) = (Vec::new(), Vec::new(), !servers.is_empty());
+    let (mut lines, mut views, mut ok) = (Vec::new(), Vec::new(), !servers.is_empty());
     if servers.is_empty() {
         lines.push(
             "error: no MQTT server is enabled\n  `mqtt-gateway servers list` shows the ids\n".to_owned(),
         );
     }
     for server in &servers {
-        let BrokerProbe { result, warnings } = probe(control, server).await;
-        ok &= result.is_ok();
-        lines.extend(verdict(server.id, &result, &warnings));
-        documents.push(match result {
-            Ok(fact) => json!({"id": server.id, "ok": true, "message": fact, "remedy": Value::Null, "warnings": warnings}),
-            Err(CheckFailure { reason, remedy }) => {
-                json!({"id": server.id, "ok": false, "message": reason, "remedy": remedy, "warnings": warnings})
-            }
-        });
+        let view = ServerTestView::new(server.id, control.test_server(server).await);
+        ok &= view.ok;
+        lines.push(verdict(&view));
+        views.push(view);
     }
-    let document = json!({"ok": ok, "servers": documents});
+    let document = json!({"ok": ok, "servers": views});
     Ok(CommandReport { text: lines.concat(), document, ok })
 }
 
-async fn probe(control: &Control, server: &ServerRecord) -> BrokerProbe {
-    match broker(server) {
-        Ok(broker) => probe_broker(&broker, &control.settings).await,
-        Err(error) => BrokerProbe {
-            result: Err(CheckFailure::new(&error, "correct it by `mqtt-gateway servers edit`")),
-            warnings: Vec::new(),
-        },
-    }
-}
-
-fn verdict(id: i64, result: &Result<String, CheckFailure>, warnings: &[String]) -> Vec<String> {
-    let line = match result {
-        Ok(fact) => format!("{id}: ok: {}\n", visible(fact)),
-        Err(CheckFailure { reason, remedy }) => {
-            format!("{id}: error: {}\n  {}\n", visible(reason), visible(remedy))
-        }
+fn verdict(ServerTestView { id, message, remedy, warnings, .. }: &ServerTestView) -> String {
+    let line = match remedy {
+        None => format!("{id}: ok: {}\n", visible(message)),
+        Some(remedy) => format!("{id}: error: {}\n  {remedy}\n", visible(message)),
     };
     let warnings = warnings.iter().map(|warning| format!("{id}: warning: {}\n", visible(warning)));
     std::iter::once(line).chain(warnings).collect()

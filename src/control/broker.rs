@@ -8,10 +8,12 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::timeout;
 
+use super::servers::broker;
 use super::{Control, ControlError};
-use crate::domain::broker::{Broker, BrokerConnection};
+use crate::domain::broker::{Broker, BrokerConnection, MqttVersion};
+use crate::domain::server_definition::ServerRecord;
 use crate::domain::topic_trial::check_topic;
-use crate::mqtt::{BrokerOptions, MqttEvent, MqttLink};
+use crate::mqtt::{BrokerOptions, MqttEvent, MqttLink, certificates};
 use crate::settings::Settings;
 
 /// Time limit for a broker's answer. It exceeds the two timeouts of the client library, for MQTT 5 and then for 3.1.1,
@@ -133,7 +135,81 @@ async fn answer(events: &mut UnboundedReceiver<MqttEvent>) -> Result<BrokerConne
     }
 }
 
+/// What a connection to a broker showed.
+#[derive(Debug)]
+pub struct BrokerProbe {
+    /// What was found, or why the broker cannot be used.
+    pub result: Result<String, BrokerFault>,
+    /// Certificates that expire soon.
+    pub warnings: Vec<String>,
+}
+
+/// Why a broker cannot be used.
+#[derive(Debug)]
+pub struct BrokerFault {
+    /// The reason.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// Connects to a broker as the gateway does, with a client id of its own.
+pub async fn probe_broker(server: &Broker, settings: &Settings) -> BrokerProbe {
+    let address = server.address();
+    match accepted(server, settings).await {
+        Err(error) => {
+            let fault = BrokerFault { reason: format!("{address}: {error}"), remedy: error.remedy() };
+            BrokerProbe { result: Err(fault), warnings: Vec::new() }
+        }
+        Ok(version) => {
+            let tls = if server.tls.is_some() { ", TLS verified" } else { "" };
+            with_certificates(server, format!("{address} accepts us by MQTT {version}{tls}")).await
+        }
+    }
+}
+
+async fn accepted(server: &Broker, settings: &Settings) -> Result<MqttVersion, BrokerRefusal> {
+    let session = ControlSession::open(server, settings, "check").await?;
+    let version = session.connection.version;
+    session.close().await;
+    Ok(version)
+}
+
+/// Adds the certificates to what is known of a broker.
+async fn with_certificates(server: &Broker, accepted: String) -> BrokerProbe {
+    let known = server.clone();
+    let found = tokio::task::spawn_blocking(move || certificates(&known)).await;
+    let found = found.map_err(|error| error.to_string()).and_then(|found| found);
+    match found {
+        Ok(found) => {
+            let parts = std::iter::once(accepted.as_str());
+            let parts: Vec<&str> =
+                parts.chain(found.iter().map(|found| found.description.as_str())).collect();
+            let ending = found.iter().filter(|found| found.expires_soon);
+            let warnings = ending.map(|found| format!("{}: {}", server.address(), found.description));
+            BrokerProbe { result: Ok(parts.join("; ")), warnings: warnings.collect() }
+        }
+        // The broker has just accepted a connection, so it can be used.
+        Err(reason) => BrokerProbe {
+            result: Ok(format!("{accepted}; its certificate cannot be shown: {reason}")),
+            warnings: Vec::new(),
+        },
+    }
+}
+
 impl Control {
+    /// Connects to the broker of a row as the gateway does.
+    pub async fn test_server(&self, server: &ServerRecord) -> BrokerProbe {
+        match broker(server) {
+            Ok(broker) => probe_broker(&broker, &self.settings).await,
+            Err(error) => {
+                let remedy = "correct it by `mqtt-gateway servers edit`";
+                let fault = BrokerFault { reason: error.to_string(), remedy };
+                BrokerProbe { result: Err(fault), warnings: Vec::new() }
+            }
+        }
+    }
+
     /// Publishes a message at `QoS` 1 to the first broker, and waits for its acknowledgement. Returns the address of
     /// the broker.
     pub async fn publish(&self, topic: &str, payload: &[u8]) -> Result<String, ControlError> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::cli::time_argument::parse_time;
+use crate::control::time_text::parse_time;
 use crate::control::{ControlError, LetterSelection};
 use crate::domain::dead_letter::{DeadLetterReason, LetterFilter};
 use crate::domain::topic::TopicFilter;

@@ -1,10 +1,11 @@
 //! The commands that change flows.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::input::{confirm, json_argument};
 use crate::cli::output::{CommandReport, problem_lines, visible};
+use crate::control::view::{EditedFlowView, RemovedFlowView};
 use crate::control::{Control, ControlError, EditedFlow, FlowEdit};
 use crate::domain::flow_definition::FlowRecord;
 
@@ -109,10 +110,8 @@ fn report(done: &str, edited: &[EditedFlow]) -> CommandReport {
     if edited.iter().any(|edited| edited.changed) {
         lines.push("Running gateways notice it within two seconds.\n".to_owned());
     }
-    CommandReport::new(
-        lines.concat(),
-        json!({"flows": edited.iter().map(edited_document).collect::<Vec<_>>()}),
-    )
+    let flows: Vec<EditedFlowView> = edited.iter().map(EditedFlowView::new).collect();
+    CommandReport::new(lines.concat(), json!({"flows": flows}))
 }
 
 fn line(done: &str, EditedFlow { code, changed, counts_from, warnings, .. }: &EditedFlow) -> String {
@@ -123,16 +122,6 @@ fn line(done: &str, EditedFlow { code, changed, counts_from, warnings, .. }: &Ed
         format!("Flow {code} is unchanged: it has these values already.")
     };
     format!("{line}\n{}", problem_lines(warnings))
-}
-
-fn edited_document(edited: &EditedFlow) -> Value {
-    let EditedFlow { code, changed, counts_from, warnings } = edited;
-    json!({
-        "code": code,
-        "changed": changed,
-        "counts_from": counts_from,
-        "problems": warnings,
-    })
 }
 
 pub(super) async fn remove(
@@ -156,8 +145,10 @@ pub(super) async fn remove(
     control.remove_flows(&flows).await?;
     let lines: Vec<String> =
         removals.iter().map(|removal| format!("Removed. {}", consequence(removal))).collect();
-    let removed = removals.iter().map(|(flow, waiting)| {
-        json!({"code": flow.definition.code, "last_msg_id": flow.last_msg_id, "waiting_posts": waiting})
+    let removed = removals.iter().map(|(flow, waiting)| RemovedFlowView {
+        code: flow.definition.code.clone(),
+        last_msg_id: flow.last_msg_id,
+        waiting_posts: *waiting,
     });
     Ok(CommandReport::new(lines.concat(), json!({"removed": removed.collect::<Vec<_>>()})))
 }

@@ -1,51 +1,9 @@
-//! How a flow is shown: without secrets.
+//! Tables and texts of flows.
 
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::output::{fields, table};
-use crate::domain::flow_definition::FlowRecord;
-use crate::domain::redaction::{shown_options, shown_url};
-
-/// A flow as it is shown. The names are those of the columns.
-#[derive(Debug, Serialize)]
-pub(super) struct FlowView {
-    code: String,
-    description: String,
-    topic: String,
-    action: String,
-    /// JSON, or a text that is none.
-    payload_schema: Option<Value>,
-    endpoint_url: Option<String>,
-    options: Option<Value>,
-    message_key: Option<String>,
-    enabled: Option<bool>,
-    last_msg_id: Option<i64>,
-}
-
-impl FlowView {
-    pub(super) fn new(flow: &FlowRecord) -> Self {
-        let FlowRecord { definition, last_msg_id, .. } = flow;
-        let schema = definition.payload_schema.as_deref();
-        Self {
-            code: definition.code.clone(),
-            description: definition.description.clone(),
-            topic: definition.topic.clone(),
-            action: definition.action.clone(),
-            payload_schema: schema
-                .map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))),
-            endpoint_url: present(definition.endpoint_url.as_deref()).map(shown_url),
-            options: present(definition.options.as_deref()).map(shown_options),
-            message_key: definition.message_key.clone(),
-            enabled: definition.enabled,
-            last_msg_id: *last_msg_id,
-        }
-    }
-}
-
-fn present(text: Option<&str>) -> Option<&str> {
-    text.filter(|text| !text.trim().is_empty())
-}
+use crate::control::view::{FlowDetailsView, FlowView};
 
 fn shown_flag(enabled: Option<bool>) -> String {
     match enabled {
@@ -77,7 +35,7 @@ pub(super) fn list_table(flows: &[FlowView]) -> String {
 }
 
 /// One line for each column of a flow.
-pub(super) fn show_fields(flow: &FlowView, waiting_posts: u64) -> String {
+pub(super) fn show_fields(FlowDetailsView { flow, waiting_posts }: &FlowDetailsView) -> String {
     let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
     let text = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
     fields(&[

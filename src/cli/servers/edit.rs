@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::view::ServerView;
 use crate::cli::input::{confirm, secret_argument};
-use crate::cli::output::{CommandReport, problem_lines, visible};
+use crate::cli::output::{CommandReport, document, problem_lines, visible};
+use crate::control::view::EditedServerView;
 use crate::control::{Control, ControlError, EditedServer, ServerFields};
 use crate::domain::credential::Credential;
 
@@ -121,6 +121,5 @@ fn report(done: &str, edited: &EditedServer) -> CommandReport {
     } else {
         format!("MQTT server {id} is unchanged: it has these values already.\n")
     };
-    let document = json!({"server": ServerView::new(server), "changed": changed, "problems": warnings});
-    CommandReport::new(format!("{line}{}", problem_lines(warnings)), document)
+    CommandReport::new(format!("{line}{}", problem_lines(warnings)), document(&EditedServerView::new(edited)))
 }

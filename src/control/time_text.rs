@@ -1,9 +1,9 @@
-//! Points in time as arguments: `2026-02-03`, `2026-02-03T04:05:06Z`, or `24h` for 24 hours ago.
+//! Points in time as texts: `2026-02-03`, `2026-02-03T04:05:06Z`, or `24h` for 24 hours ago.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 
 /// Parses an argument; returns microseconds since 1970, UTC.
-pub(super) fn parse_time(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
     parse_at(text, Utc::now()).ok_or_else(|| {
         "expected a day (2026-02-03), a time (2026-02-03T04:05:06Z), or an age (90s, 30m, 24h, 7d)".to_owned()
     })
@@ -34,7 +34,7 @@ fn parse_at(text: &str, now: DateTime<Utc>) -> Option<i64> {
 }
 
 /// A time of the database as text, in RFC 3339.
-pub(super) fn shown_time(at_us: i64) -> String {
+pub(crate) fn shown_time(at_us: i64) -> String {
     DateTime::from_timestamp_micros(at_us).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 

@@ -1,0 +1,20 @@
+//! The documents of the use cases: what commands print with `--json`, and what the API answers. They contain no secrets.
+
+mod deliveries;
+mod explain;
+mod flows;
+mod letters;
+mod servers;
+
+pub use deliveries::DeliveriesView;
+pub use explain::{ExplainedFlowView, ExplanationView, MessageOutcomeView, PublishedView, RejectionView};
+pub use flows::{EditedFlowView, FlowDetailsView, FlowVerdictView, FlowView, RemovedFlowView};
+pub use letters::{LetterCountView, LetterSummaryView, LetterView, ReplayTally, TallyRow};
+pub use servers::{EditedServerView, ServerTestView, ServerView};
+
+use serde_json::Value;
+
+/// JSON, or a text that is none.
+fn json_or_text(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}

@@ -7,7 +7,9 @@
 //!  edits.rs         adds, changes and removes them
 //!  history.rs       reads their history, and rolls flows back
 //!  servers.rs       reads, checks and edits the brokers
+//!  endpoint.rs      resolves an endpoint, and checks its addresses
 //!  explain.rs       says what becomes of a message
+//!  rehearsal.rs     does what becomes of a message, and rolls back
 //!  broker.rs        connects to a broker, and publishes
 //!  dead_letters.rs  reads, replays and discards dead letters
 //!  deliveries.rs    lists, retries and cancels waiting posts
@@ -20,11 +22,13 @@ mod checks;
 mod dead_letters;
 mod deliveries;
 mod edits;
+mod endpoint;
 mod error;
 mod event_line;
 mod explain;
 mod flows;
 mod history;
+mod rehearsal;
 pub mod servers;
 pub(crate) mod time_text;
 pub mod view;
@@ -32,10 +36,12 @@ pub mod view;
 pub use checks::CheckedFlow;
 pub use dead_letters::LetterSelection;
 pub use edits::{EditedFlow, FlowEdit};
+pub use endpoint::{EndpointAddress, EndpointRoute};
 pub use error::ControlError;
 pub use event_line::{EVENT_HEAD, event_line, missed_line, shown};
 pub use explain::{ExplainedFlow, Explanation};
 pub use history::HistoryEntryView;
+pub use rehearsal::{Rehearsal, TestDeadLetter, TestHeader, TestMessage, TestRequest, TestRow};
 pub use servers::{EditedServer, ServerFields};
 
 use tokio::sync::OnceCell;

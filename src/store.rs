@@ -46,7 +46,7 @@ pub use audit::{AuditProgress, StoredLane, audit, lane_rows};
 pub use batch::for_benches;
 pub use batch::{
     BatchRules, BrokenOff, Committed, LaneFenced, LaneObserver, LaneStore, LetterReplay, ProcessMessageError,
-    ReplayMode, process_flow_message,
+    RehearsedMessage, RehearsedRow, ReplayMode, process_flow_message, rehearse_message,
 };
 pub(crate) use connect::{Access, Recovery, answer_timeout, probe, protection, with_timeout};
 pub use connect::{Database, missing_file};

@@ -1,6 +1,7 @@
 //! `mqtt-gateway flows`: work with the rows of `flows`.
 
 mod edit;
+mod rehearse;
 mod view;
 
 use clap::{Args, Subcommand};
@@ -65,6 +66,9 @@ enum FlowsAction {
         #[command(flatten)]
         fields: FlowFields,
     },
+    /// Try a message: say what would become of it, by its real transaction, which is rolled back.
+    #[command(after_help = rehearse::HELP)]
+    Test(rehearse::TestOptions),
     /// Enable flows, all or none. Refused if one of them cannot work.
     #[command(after_help = EXIT_CODES)]
     Enable {
@@ -122,6 +126,7 @@ pub(super) fn run(command: FlowsCommand) -> i32 {
             edit::add(control, &code, fields, last_msg_id).await
         }
         FlowsAction::Edit { code, fields } => edit::edit(control, &code, fields).await,
+        FlowsAction::Test(options) => rehearse::run(control, options).await,
         FlowsAction::Enable { codes } => edit::set_enabled(control, &codes, true).await,
         FlowsAction::Disable { codes } => edit::set_enabled(control, &codes, false).await,
         FlowsAction::Remove { codes, yes } => edit::remove(control, &codes, yes).await,

@@ -11,27 +11,33 @@ const STANDARD_INPUT: &str = "-";
 
 /// Reads an argument that is JSON itself, the name of a file, or `-` for standard input. `option` is its name.
 pub(super) fn json_argument(option: &'static str, argument: &str) -> Result<String, ControlError> {
-    let text = match argument.trim_start() {
-        "" => return Ok(String::new()),
-        json if json.starts_with(['{', '[']) || json.trim_end() == "null" => json.to_owned(),
-        _ => read(option, argument)?,
-    };
+    let bytes = content_argument(option, argument)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| ControlError::invalid(option, "it is not UTF-8", "give JSON in UTF-8"))?;
     Ok(text.trim().to_owned())
 }
 
+/// The same for any content, byte for byte.
+pub(super) fn content_argument(option: &'static str, argument: &str) -> Result<Vec<u8>, ControlError> {
+    match argument.trim_start() {
+        "" => Ok(Vec::new()),
+        json if json.starts_with(['{', '[']) || json.trim_end() == "null" => Ok(argument.as_bytes().to_vec()),
+        _ => read(option, argument),
+    }
+}
+
 /// Reads standard input for `-`, and the file of this name otherwise.
-fn read(option: &'static str, argument: &str) -> Result<String, ControlError> {
+fn read(option: &'static str, argument: &str) -> Result<Vec<u8>, ControlError> {
     let unreadable = |name: &str, error: io::Error| {
         let remedy = "give JSON that begins with {, the name of a file, or - for standard input";
         ControlError::invalid(option, format!("cannot read {name}: {error}"), remedy)
     };
     if argument == STANDARD_INPUT {
-        let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).map_err(|error| unreadable("standard input", error))?;
-        return Ok(text);
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes).map_err(|error| unreadable("standard input", error))?;
+        return Ok(bytes);
     }
-    fs::read_to_string(Path::new(argument))
-        .map_err(|error| unreadable(&format!("the file {argument:?}"), error))
+    fs::read(Path::new(argument)).map_err(|error| unreadable(&format!("the file {argument:?}"), error))
 }
 
 /// Asks a person for consent. Fails without a terminal, since a script has to consent by `--yes`.
@@ -53,7 +59,12 @@ pub(super) fn confirm(question: &str) -> Result<(), ControlError> {
 /// users of the machine see the arguments of commands.
 pub(super) fn secret_argument(option: &'static str, argument: &str) -> Result<String, ControlError> {
     match argument {
-        STANDARD_INPUT => Ok(read(option, argument)?.trim_end_matches(['\r', '\n']).to_owned()),
+        STANDARD_INPUT => {
+            let secret = String::from_utf8(read(option, argument)?).map_err(|_| {
+                ControlError::invalid(option, "the secret is not UTF-8", "give a secret in UTF-8")
+            })?;
+            Ok(secret.trim_end_matches(['\r', '\n']).to_owned())
+        }
         "" => Ok(String::new()),
         reference if reference.starts_with("file:") || reference.starts_with("env:") => {
             Ok(reference.to_owned())

@@ -1,20 +1,14 @@
 //! Checks flows as they are in the table.
 
-use std::time::Duration;
-
-use tokio::net::lookup_host;
-use tokio::time::timeout;
 use url::Url;
 
+use super::endpoint::EndpointRoute;
 use super::{Control, ControlError};
 use crate::domain::flow::{FLOW_ACTION_POST_ENDPOINT, endpoint_url};
 use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::flow_options::FlowOptions;
 use crate::domain::problem::Problem;
-
-/// Time limit for resolving the name of an endpoint.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A flow and its problems.
 #[derive(Debug)]
@@ -55,25 +49,14 @@ impl Control {
 
     /// Resolves the name of the endpoint. A proxy resolves the names of its requests itself.
     async fn resolve_endpoint(&self, flow: &FlowDefinition) -> Option<Problem> {
-        let url = posts_to(flow).filter(|url| self.settings.http_route.proxies.for_url(url).is_none())?;
+        let url = posts_to(flow)?;
         let host = url.domain()?;
+        let route = EndpointRoute::resolve(&url, &self.settings.http_route).await;
         let warning = |problem: String, remedy| Some(Problem::warning("endpoint_url", problem, remedy));
-        let found =
-            timeout(RESOLVE_TIMEOUT, lookup_host((host, url.port_or_known_default().unwrap_or(80)))).await;
-        let addresses: Vec<_> = match found {
-            Ok(Ok(addresses)) => addresses.collect(),
-            Ok(Err(error)) => {
-                let problem = format!("the name {host} has no address here: {error}");
-                return warning(problem, "check the name, and the DNS of this machine");
-            }
-            Err(_) => {
-                let problem =
-                    format!("the name {host} was not resolved within {} s", RESOLVE_TIMEOUT.as_secs());
-                return warning(problem, "check the DNS of this machine");
-            }
-        };
-        let networks = &self.settings.http_route.networks;
-        let refused = addresses.iter().find_map(|address| networks.check(address.ip()).err())?;
+        if let Some(problem) = route.problem {
+            return warning(problem, "check the name, and the DNS of this machine");
+        }
+        let refused = route.addresses.into_iter().find_map(|address| address.refused)?;
         let remedy = "give another endpoint, or allow its network by ENDPOINT_NETWORKS";
         warning(format!("the name {host} leads to an address without posts: {refused}"), remedy)
     }

@@ -30,7 +30,7 @@ pub struct FlowEdit {
 
 impl FlowEdit {
     /// The flow after the edit.
-    fn apply(&self, flow: &FlowDefinition) -> FlowDefinition {
+    pub(super) fn apply(&self, flow: &FlowDefinition) -> FlowDefinition {
         let text = |new: &Option<String>, old: &String| new.as_ref().unwrap_or(old).clone();
         let optional = |new: &Option<String>, old: &Option<String>| match new {
             None => old.clone(),
@@ -181,7 +181,7 @@ impl Control {
     }
 
     /// The warnings about a flow beside the others, or its problems as an error if it cannot work.
-    async fn warnings_unless_errors(
+    pub(super) async fn warnings_unless_errors(
         &self,
         flow: &FlowDefinition,
         others: impl Iterator<Item = &FlowRecord>,
@@ -205,7 +205,7 @@ fn chosen<'f>(flows: &'f [FlowRecord], codes: &[String]) -> Result<Vec<&'f FlowR
 
 /// Locks the row. An edit is based on what was read and checked, so a row that differs is a conflict. The gateway may
 /// have raised the counter meanwhile.
-async fn lock_unchanged(
+pub(super) async fn lock_unchanged(
     transaction: &FlowTransaction,
     read: &FlowRecord,
 ) -> Result<FlowRecord, ControlError> {

@@ -78,7 +78,10 @@ impl ControlError {
                 Some("look at the row again, and repeat the command if it is still wanted")
             }
             Self::Store(error) if matches!(error.class(), ErrorClass::LockTimeout | ErrorClass::Deadlock) => {
-                Some("another session holds the row: repeat the command when it is done")
+                Some(
+                    "another session holds the row, such as an SQL client with an open transaction, or a gateway \
+                     that waits for the database: end it, or repeat the command later",
+                )
             }
             Self::Store(_) => Some("`mqtt-gateway check` tries the database and its tables"),
         }

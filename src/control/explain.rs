@@ -2,7 +2,7 @@
 
 use super::{Control, ControlError};
 use crate::domain::batch::{ProcessError, Rejection};
-use crate::domain::flow_definition::FlowRecord;
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::processing::{ProcessingRules, TrialResult, try_message};
 use crate::domain::topic_trial::{TopicVerdict, check_topic};
 use crate::inbox::avoided_filters;
@@ -32,14 +32,12 @@ impl Control {
     /// Explains what becomes of messages of a topic and, if there is one, of this payload.
     pub async fn explain(&self, topic: &str, payload: Option<&[u8]>) -> Result<Explanation, ControlError> {
         check_topic(topic).map_err(|problem| ControlError::Invalid { problems: vec![problem] })?;
-        // Without an inbox, no filter is known that the broker refuses.
-        let avoided = avoided_filters(&self.settings.inbox.dir).unwrap_or_default();
-        let judge = |flow: FlowRecord| {
-            let is_avoided = avoided.contains(&self.settings.role.subscribes(&flow.definition.topic));
-            let verdict = TopicVerdict::new(&flow.definition, topic, is_avoided);
+        let judge = self.judge_of(topic);
+        let explained = |flow: FlowRecord| {
+            let verdict = judge(&flow.definition);
             ExplainedFlow { flow, verdict, trial: None }
         };
-        let flows = self.flows().await?.into_iter().map(judge).collect();
+        let flows = self.flows().await?.into_iter().map(explained).collect();
         let mut explanation = Explanation { flows, payload_rejection: None };
         if let Some(payload) = payload {
             let rules = self.rules().await?;
@@ -48,7 +46,17 @@ impl Control {
         Ok(explanation)
     }
 
-    async fn rules(&self) -> Result<ProcessingRules, ControlError> {
+    /// Judges whether a flow gets the messages of a topic.
+    pub(super) fn judge_of(&self, topic: &str) -> impl Fn(&FlowDefinition) -> TopicVerdict {
+        // Without an inbox, no filter is known that the broker refuses.
+        let avoided = avoided_filters(&self.settings.inbox.dir).unwrap_or_default();
+        move |flow| {
+            let is_avoided = avoided.contains(&self.settings.role.subscribes(&flow.topic));
+            TopicVerdict::new(flow, topic, is_avoided)
+        }
+    }
+
+    pub(super) async fn rules(&self) -> Result<ProcessingRules, ControlError> {
         let limits = store::load_limits(&self.database).await?;
         Ok(ProcessingRules::new(
             "".into(),

@@ -65,3 +65,14 @@ impl FlowRecord {
         self.last_msg_id.unwrap_or(0).saturating_add(1)
     }
 }
+
+/// An edit of a flow that is not made yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowDraft {
+    /// The flow.
+    pub flow: FlowId,
+    /// The flow as it was read.
+    pub old: FlowDefinition,
+    /// The flow after the edit.
+    pub new: FlowDefinition,
+}

@@ -4,7 +4,7 @@ use serde_json::Value;
 use url::Url;
 
 /// Replaces a secret.
-pub(super) const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 
 /// Beginnings of references to secrets. The place of a secret is no secret.
 const REFERENCES: [&str; 2] = ["file:", "env:"];

@@ -69,6 +69,20 @@ impl PayloadSchema {
             Rules::JsonSchema(schema) => schema.validate(payload),
         }
     }
+
+    /// A payload that is valid, as JSON. `None` for a JSON Schema.
+    #[must_use]
+    pub fn example(&self) -> Option<String> {
+        let Rules::Fields(fields) = &self.0 else { return None };
+        let mut payload = serde_json::Map::new();
+        for field in fields {
+            payload.insert(field.name.clone(), field.expected.example());
+        }
+        if payload.is_empty() {
+            payload.insert("value".to_owned(), FieldType::Number.example());
+        }
+        Some(Value::Object(payload).to_string())
+    }
 }
 
 impl Field {

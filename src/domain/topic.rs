@@ -75,6 +75,13 @@ impl TopicFilter {
         topic_levels.next().is_none()
     }
 
+    /// A topic that the filter matches.
+    #[must_use]
+    pub fn example(&self) -> String {
+        let level = |level| if is_wildcard(level) { "example" } else { level };
+        self.pattern().split('/').map(level).collect::<Vec<_>>().join("/")
+    }
+
     /// The pattern without `$share/<group>/`.
     pub(super) fn pattern(&self) -> &str {
         self.raw.get(self.pattern_at..).unwrap_or_default()

@@ -17,6 +17,7 @@
 //!  locked_flow.rs          locks and reads the rows of the flows
 //!  keys.rs                 reads which message keys are known
 //!  writes.rs               the columns of the rows; insert.rs, counters.rs: the statements
+//!  rehearsal.rs            rehearses one message for an operator
 //!  replay.rs               replays dead letters, each in the transaction that deletes it
 //!  suspects.rs             whether a rejected message is at fault; harmless.rs: the rows for comparison
 //!  refusals.rs             counts the messages that the database rejected in a row, by flow; pure
@@ -43,6 +44,7 @@ mod position;
 mod prepared;
 mod progress;
 mod refusals;
+mod rehearsal;
 mod remedy;
 mod replay;
 mod single;
@@ -55,6 +57,7 @@ use std::sync::Arc;
 pub use fence::LaneFenced;
 pub use lane::{BrokenOff, Committed, LaneObserver, LaneStore};
 pub(super) use locked_flow::flow_columns;
+pub use rehearsal::{RehearsedMessage, RehearsedRow, rehearse_message};
 pub use replay::{LetterReplay, ReplayMode};
 pub use single::{ProcessMessageError, process_flow_message};
 

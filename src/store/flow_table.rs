@@ -134,36 +134,12 @@ impl FlowTransaction {
     /// Writes the columns in which `new` differs from the locked row.
     pub async fn update(&mut self, locked: &FlowRecord, new: &FlowDefinition) -> Result<(), StoreError> {
         let old = &locked.definition;
-        let (mut sets, mut values) = self.changes(old, new);
-        if new.enabled != old.enabled {
-            sets.push(format!("enabled = {}", self.dialect.flag_value(new.is_enabled())));
-        }
-        if sets.is_empty() {
+        if new == old {
             return Ok(());
         }
-        values.push(locked.id.into());
-        let sql = format!("UPDATE flows SET {} WHERE id = ?", sets.join(", "));
-        self.execute(sql, values, "changing the flow").await?;
+        update_flow(&self.transaction, self.dialect, locked.id, (old, new)).await?;
         self.edits.extend(NewEdit::of_flow(Some(old), Some(new), locked.next_msg_id()));
         Ok(())
-    }
-
-    fn changes(&self, old: &FlowDefinition, new: &FlowDefinition) -> (Vec<String>, Vec<Value>) {
-        let json = self.dialect.json_parameter();
-        let texts = [
-            ("code", "?", Some(&old.code), Some(&new.code)),
-            ("description", "?", Some(&old.description), Some(&new.description)),
-            ("topic", "?", Some(&old.topic), Some(&new.topic)),
-            ("action", "?", Some(&old.action), Some(&new.action)),
-            ("payload_schema", json, old.payload_schema.as_ref(), new.payload_schema.as_ref()),
-            ("endpoint_url", "?", old.endpoint_url.as_ref(), new.endpoint_url.as_ref()),
-            ("options", json, old.options.as_ref(), new.options.as_ref()),
-            ("message_key", "?", old.message_key.as_ref(), new.message_key.as_ref()),
-        ];
-        let changed = texts.into_iter().filter(|(_, _, old, new)| old != new);
-        changed
-            .map(|(column, mark, _, new)| (format!("{column} = {mark}"), Value::from(new.cloned())))
-            .unzip()
     }
 
     /// Deletes a locked flow. Its rows in other tables stay.
@@ -182,8 +158,49 @@ impl FlowTransaction {
         self.transaction.commit().await.while_doing(DOING)
     }
 
+    /// Undoes the edits at once. A dropped transaction ends a little later.
+    pub async fn roll_back(self) -> Result<(), StoreError> {
+        self.transaction.rollback().await.while_doing("undoing the edit of the flow")
+    }
+
     async fn execute(&self, sql: String, values: Vec<Value>, doing: &'static str) -> Result<(), StoreError> {
         let statement = statement(self.dialect.backend(), sql, values);
         self.transaction.execute_raw(statement).await.map(|_| ()).while_doing(doing)
     }
+}
+
+/// Writes the columns of a flow in which the second definition differs from the first.
+pub(super) async fn update_flow(
+    connection: &impl ConnectionTrait,
+    dialect: Dialect,
+    flow: FlowId,
+    (old, new): (&FlowDefinition, &FlowDefinition),
+) -> Result<(), StoreError> {
+    let (mut sets, mut values) = changes(dialect, old, new);
+    if new.enabled != old.enabled {
+        sets.push(format!("enabled = {}", dialect.flag_value(new.is_enabled())));
+    }
+    if sets.is_empty() {
+        return Ok(());
+    }
+    values.push(flow.into());
+    let sql = format!("UPDATE flows SET {} WHERE id = ?", sets.join(", "));
+    let update = statement(dialect.backend(), sql, values);
+    connection.execute_raw(update).await.map(|_| ()).while_doing("changing the flow")
+}
+
+fn changes(dialect: Dialect, old: &FlowDefinition, new: &FlowDefinition) -> (Vec<String>, Vec<Value>) {
+    let json = dialect.json_parameter();
+    let texts = [
+        ("code", "?", Some(&old.code), Some(&new.code)),
+        ("description", "?", Some(&old.description), Some(&new.description)),
+        ("topic", "?", Some(&old.topic), Some(&new.topic)),
+        ("action", "?", Some(&old.action), Some(&new.action)),
+        ("payload_schema", json, old.payload_schema.as_ref(), new.payload_schema.as_ref()),
+        ("endpoint_url", "?", old.endpoint_url.as_ref(), new.endpoint_url.as_ref()),
+        ("options", json, old.options.as_ref(), new.options.as_ref()),
+        ("message_key", "?", old.message_key.as_ref(), new.message_key.as_ref()),
+    ];
+    let changed = texts.into_iter().filter(|(_, _, old, new)| old != new);
+    changed.map(|(column, mark, _, new)| (format!("{column} = {mark}"), Value::from(new.cloned()))).unzip()
 }

@@ -24,6 +24,7 @@ mod flows;
 mod help;
 mod history;
 mod noticed;
+mod rehearsal;
 mod servers;
 
 use serde_json::Value;

@@ -24,6 +24,19 @@ pub(super) struct FlowFields {
     /// MQTT topic filter; + stands for one level, # at the end for all further levels.
     #[arg(long, value_name = "FILTER")]
     topic: Option<String>,
+    #[command(flatten)]
+    processing: ProcessingFields,
+    /// Text for people.
+    #[arg(long)]
+    description: Option<String>,
+    /// Leave the flow disabled: it gets no messages until it is enabled.
+    #[arg(long)]
+    disabled: bool,
+}
+
+/// The columns that decide what becomes of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(super) struct ProcessingFields {
     /// `STORE_DB` stores messages in the table `data`, `POST_ENDPOINT` posts them to --endpoint-url.
     #[arg(long)]
     action: Option<String>,
@@ -39,28 +52,31 @@ pub(super) struct FlowFields {
     /// Place of the producer's key, such as /id or property:NAME. A key that was seen before stores nothing.
     #[arg(long, value_name = "PLACE")]
     message_key: Option<String>,
-    /// Text for people.
-    #[arg(long)]
-    description: Option<String>,
-    /// Leave the flow disabled: it gets no messages until it is enabled.
-    #[arg(long)]
-    disabled: bool,
 }
 
 impl FlowFields {
     fn edit(self) -> Result<FlowEdit, ControlError> {
+        Ok(FlowEdit {
+            description: self.description,
+            topic: self.topic,
+            enabled: self.disabled.then_some(false),
+            ..self.processing.edit()?
+        })
+    }
+}
+
+impl ProcessingFields {
+    pub(super) fn edit(self) -> Result<FlowEdit, ControlError> {
         let json = |option, argument: Option<String>| {
             argument.map(|argument| json_argument(option, &argument)).transpose()
         };
         Ok(FlowEdit {
             payload_schema: json("--schema", self.schema)?,
             options: json("--options", self.options)?,
-            description: self.description,
-            topic: self.topic,
             action: self.action,
             endpoint_url: self.endpoint_url,
             message_key: self.message_key,
-            enabled: self.disabled.then_some(false),
+            ..FlowEdit::default()
         })
     }
 }

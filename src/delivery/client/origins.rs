@@ -95,7 +95,7 @@ impl OriginClients {
     }
 
     /// A request with the headers that depend on nothing but `target`.
-    fn request(&self, peer: Peer<'_>, method: &Method) -> Result<ClientRequest, PostError> {
+    pub(super) fn request(&self, peer: Peer<'_>, method: &Method) -> Result<ClientRequest, PostError> {
         let target = peer.target;
         let request = self
             .client(peer)?

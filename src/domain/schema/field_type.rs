@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use super::super::payload::JsonKind;
 
 /// The type of a field in a `payload_schema`.
@@ -44,6 +46,18 @@ impl FieldType {
             FieldType::Bool => kind == JsonKind::Bool,
             FieldType::Object => kind == JsonKind::Object,
             FieldType::Array => kind == JsonKind::Array,
+        }
+    }
+
+    /// A value of this type.
+    pub(super) fn example(self) -> Value {
+        match self {
+            FieldType::String => json!("text"),
+            FieldType::Number => json!(1.5),
+            FieldType::Int => json!(1),
+            FieldType::Bool => json!(true),
+            FieldType::Object => json!({}),
+            FieldType::Array => json!([]),
         }
     }
 }

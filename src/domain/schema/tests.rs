@@ -48,6 +48,22 @@ fn field_types_accept_contract_values() {
 }
 
 #[test]
+fn examples_are_valid() {
+    let schema =
+        r#"{"s": "str", "n": "number", "i": "int", "b": "bool", "o": "object", "a": {"type": "array"}}"#;
+    for schema in [schema, "{}", "null"] {
+        let example = PayloadSchema::compile(schema).unwrap().example().unwrap();
+        assert_eq!(check(schema, &example), Ok(()), "{example}");
+        assert_ne!(example, "{}");
+    }
+    assert_eq!(
+        PayloadSchema::compile(r#"{"$schema": "", "type": "object"}"#)
+            .map_or(None, |schema| schema.example()),
+        None
+    );
+}
+
+#[test]
 fn fields_have_three_notations() {
     let ways = [
         r#"{"a":"int","b":"str"}"#,

@@ -50,6 +50,15 @@ fn filters_match_by_the_specification() {
 }
 
 #[test]
+fn examples_replace_wildcards() {
+    for (raw, topic) in
+        [("a/+/b", "a/example/b"), ("#", "example"), ("$share/g/a/#", "a/example"), ("a//", "a//")]
+    {
+        assert_eq!(filter(raw).example(), topic);
+    }
+}
+
+#[test]
 fn refused_characters_are_named() {
     let refused =
         [0x1, 0x9, 0xA, 0xD, 0x1F, 0x7F, 0x80, 0x9F, 0xFDD0, 0xFDEF, 0xFFFE, 0xFFFF, 0x1_FFFE, 0x10_FFFF];
@@ -168,6 +177,11 @@ pub(crate) fn all_topics() -> Vec<String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn examples_are_matched(filter in any_filter()) {
+        prop_assert!(filter.matches(&filter.example()), "{filter}: {}", filter.example());
+    }
 
     #[test]
     fn relations_agree_with_matching(a in any_filter(), b in any_filter()) {

@@ -60,6 +60,7 @@ impl<'a> Attempts<'a> {
             scope: flow.map_or(FlowScope::Except(lagging), FlowScope::Only),
             if_locked: if flow.is_none() { IfLocked::Wait } else { IfLocked::Fail },
             poison: &self.poison,
+            draft: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::locked_flow::IfLocked;
+use crate::domain::flow_definition::FlowDraft;
 use crate::domain::message::FlowId;
 use crate::domain::processing::{ParsedMessage, PoisonMessages};
 
@@ -20,6 +21,8 @@ pub(super) struct BatchPart<'a> {
     pub(super) if_locked: IfLocked,
     /// Messages that the database rejects.
     pub(super) poison: &'a PoisonMessages,
+    /// An edit that is rehearsed together with the messages. Only a rehearsal has one.
+    pub(super) draft: Option<&'a FlowDraft>,
 }
 
 /// The flows that a transaction processes.

@@ -471,7 +471,14 @@ fn part<'a>(
     poison: &'a PoisonMessages,
 ) -> BatchPart<'a> {
     let range: Range<usize> = 0..messages.len();
-    BatchPart { messages, range, scope: FlowScope::Except(no_flows), if_locked: IfLocked::Wait, poison }
+    BatchPart {
+        messages,
+        range,
+        scope: FlowScope::Except(no_flows),
+        if_locked: IfLocked::Wait,
+        poison,
+        draft: None,
+    }
 }
 
 /// Divides the letters into transactions, each of one inbox: the inbox is part of the keys.

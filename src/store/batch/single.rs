@@ -82,6 +82,7 @@ pub async fn process_flow_message(
             scope: FlowScope::Except(&no_flows),
             if_locked: IfLocked::Wait,
             poison: &poison,
+            draft: None,
         };
         match run(None, database, rules, &mut schemas, None, &part).await {
             Ok(outcome) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::DatabaseTransaction;
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use super::BatchRules;
 use super::counters::write_counters;
@@ -15,10 +15,13 @@ use super::locked_flow::{SchemaCache, lock_flows};
 use super::part::BatchPart;
 use super::writes::write_rows;
 use crate::domain::batch::BatchOutcome;
+use crate::domain::flow_definition::FlowDraft;
 use crate::domain::message::FlowId;
 use crate::domain::processing::{FlowState, MessageProcessor, ProcessingOutcome};
 use crate::store::connect::Database;
-use crate::store::error::{StoreError, While};
+use crate::store::dialect::Dialect;
+use crate::store::error::{ErrorClass, StoreError, While};
+use crate::store::flow_table::update_flow;
 
 /// Locks, processes, writes and commits, in the prepared transaction or in a new one. A message that belongs to no
 /// inbox has no fence.
@@ -47,6 +50,8 @@ pub(super) async fn run(
             crash_point!("worker-after-commit");
             Ok(outcome)
         }
+        // A deferred constraint has refused the rows: the database has answered, and rolled back.
+        Err(error) if error.class() == ErrorClass::Poison => Err(Failed::Error(error)),
         Err(error) => Err(Failed::Unknown(error, Box::new(outcome))),
     }
 }
@@ -70,15 +75,42 @@ pub(super) async fn rehearse(
     part: &BatchPart<'_>,
 ) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
-    let result = async {
-        let flows =
-            lock_flows(&transaction, database.dialect, &part.flows(), part.if_locked, schemas).await?;
-        let processed = process(&transaction, database, rules, flows, part).await?;
-        write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
-        write_counters(&transaction, database.dialect, &processed.counters).await
-    };
-    let result = result.await;
-    roll_back(transaction, result).await
+    let result = rehearse_within(&transaction, database, rules, schemas, part).await;
+    roll_back(transaction, result.map(drop)).await
+}
+
+/// Does all of it within a transaction that the caller rolls back.
+pub(super) async fn rehearse_within<'a>(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    rules: &'a BatchRules,
+    schemas: &mut SchemaCache,
+    part: &BatchPart<'a>,
+) -> Result<ProcessingOutcome<'a>, StoreError> {
+    if let Some(FlowDraft { flow, old, new }) = part.draft {
+        update_flow(transaction, database.dialect, *flow, (old, new)).await?;
+    }
+    let flows = lock_flows(transaction, database.dialect, &part.flows(), part.if_locked, schemas).await?;
+    let processed = process(transaction, database, rules, flows, part).await?;
+    write_rows(transaction, &WriteContext::new(database, rules), &processed).await?;
+    write_counters(transaction, database.dialect, &processed.counters).await?;
+    check_deferred_constraints(transaction, database.dialect).await?;
+    Ok(processed)
+}
+
+/// Has the database check what it would check at the commit.
+async fn check_deferred_constraints(
+    transaction: &DatabaseTransaction,
+    dialect: Dialect,
+) -> Result<(), StoreError> {
+    match dialect {
+        Dialect::Postgres => {
+            let checked = transaction.execute_unprepared("SET CONSTRAINTS ALL IMMEDIATE").await;
+            checked.map(|_| ()).while_doing("checking the deferred constraints")
+        }
+        // The one checks nothing at the commit, and the other cannot check it earlier.
+        Dialect::MySql | Dialect::Sqlite => Ok(()),
+    }
 }
 
 /// Rolls a transaction back and returns its result. A dropped transaction would end a little later, and its locks would

@@ -1,0 +1,275 @@
+//! Rehearses a message: does in a transaction what the gateway would do with it, and rolls back.
+//!
+//! Names are resolved and the request of a post is built after the transaction, because the gateway waits for the row.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use url::Url;
+
+use super::edits::lock_unchanged;
+use super::endpoint::EndpointRoute;
+use super::{Control, ControlError, FlowEdit};
+use crate::delivery::client::EndpointClients;
+use crate::domain::batch::{ProcessError, Rejection};
+use crate::domain::flow_definition::{FlowDefinition, FlowDraft, FlowRecord};
+use crate::domain::message::{Body, DeliveryFacts, Record};
+use crate::domain::outbox::OutboxItem;
+use crate::domain::problem::Problem;
+use crate::domain::processing::ProcessingRules;
+use crate::domain::schema::PayloadSchema;
+use crate::domain::topic::TopicFilter;
+use crate::domain::topic_trial::{TopicVerdict, check_topic};
+use crate::store::{self, BatchRules, FlowTransaction, OutboxGauge, RehearsedMessage, RehearsedRow, Waiting};
+
+/// The inbox in the key of a rehearsed post. No inbox has this id.
+const INBOX_ID: &str = "rehearsal";
+
+/// A message to rehearse. What is missing is made up from the flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TestMessage {
+    /// Its topic; by default one that the topic filter of the flow matches.
+    pub topic: Option<String>,
+    /// Its payload; by default one that is valid by the schema of the flow.
+    pub payload: Option<Vec<u8>>,
+    /// Its MQTT 5 user properties.
+    pub user_properties: Vec<(String, String)>,
+}
+
+/// What would become of a message in a flow. Without secrets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rehearsal {
+    /// Code of the flow.
+    pub code: String,
+    /// Whether the flow was edited for the rehearsal only.
+    pub is_draft: bool,
+    /// Topic filter of the flow.
+    pub filter: String,
+    /// Topic of the message.
+    pub topic: String,
+    /// Payload of the message, as far as it is UTF-8.
+    pub payload: String,
+    /// Whether the flow would get messages of this topic, for programs.
+    pub verdict: &'static str,
+    /// The verdict in words.
+    pub explanation: String,
+    /// The sequence number that the message would get.
+    pub message_id: Option<i64>,
+    /// The earlier message with the same key, for which this one would be dropped.
+    pub repeats: Option<i64>,
+    /// Its rows of `data`, as the database has them after its triggers.
+    pub rows: Vec<TestRow>,
+    /// The request of its post.
+    pub request: Option<TestRequest>,
+    /// Its dead letter.
+    pub dead_letter: Option<TestDeadLetter>,
+    /// Warnings about an edited flow.
+    pub problems: Vec<Problem>,
+    /// Whether the flow would get the message and process it.
+    pub ok: bool,
+}
+
+/// A row of `data`. The names are those of the columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestRow {
+    /// Name of the attribute.
+    pub attribute_name: Option<String>,
+    /// Its value.
+    pub attribute_value: Option<String>,
+}
+
+/// The request of a post, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestRequest {
+    /// The HTTP method.
+    pub method: String,
+    /// The URL.
+    pub url: String,
+    /// The headers, by name.
+    pub headers: Vec<TestHeader>,
+    /// The body, as far as it is UTF-8.
+    pub body: String,
+    /// The addresses of the endpoint.
+    pub endpoint: EndpointRoute,
+    /// Why the request could not be sent from here.
+    pub problem: Option<String>,
+}
+
+/// A header of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestHeader {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Its value, `***` for a secret.
+    pub value: String,
+}
+
+/// A dead letter that would be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestDeadLetter {
+    /// Its reason.
+    pub reason: String,
+    /// The error.
+    pub detail: String,
+}
+
+impl Control {
+    /// Rehearses a message for a flow, as it is or after `edit`. Nothing is changed, posted or numbered. The edit is
+    /// refused if the flow could not work afterwards.
+    pub async fn rehearse(
+        &self,
+        code: &str,
+        message: TestMessage,
+        edit: &FlowEdit,
+    ) -> Result<Rehearsal, ControlError> {
+        let flows = self.flows().await?;
+        let flow = super::flows::find(&flows, code)?;
+        let definition = edit.apply(&flow.definition);
+        let others = flows.iter().filter(|other| other.id != flow.id);
+        let (draft, problems) = if definition == flow.definition {
+            (None, Vec::new())
+        } else {
+            let problems = self.warnings_unless_errors(&definition, others).await?;
+            let draft = FlowDraft { flow: flow.id, old: flow.definition.clone(), new: definition.clone() };
+            self.try_draft(flow, &draft).await?;
+            (Some(draft), problems)
+        };
+        let topic = topic(&definition, message.topic)?;
+        let payload = payload(&definition, message.payload)?;
+        let record = Record {
+            offset: 0,
+            received_at_us: now_us(),
+            topic: topic.clone(),
+            body: Body::Whole(payload.clone()),
+            delivery: DeliveryFacts { user_properties: message.user_properties, ..DeliveryFacts::default() },
+        };
+        let rules = self.rehearsal_rules(flow).await?;
+        let rehearsed =
+            store::rehearse_message(&self.database, &rules, flow.id, record, draft.as_ref()).await?;
+        let verdict = self.judge_of(&topic)(&definition);
+        let mut rehearsal = Rehearsal {
+            code: definition.code,
+            is_draft: draft.is_some(),
+            filter: definition.topic,
+            topic,
+            payload: String::from_utf8_lossy(&payload).into_owned(),
+            ok: verdict == TopicVerdict::Matches,
+            verdict: verdict.name(),
+            explanation: verdict.to_string(),
+            message_id: None,
+            repeats: None,
+            rows: Vec::new(),
+            request: None,
+            dead_letter: None,
+            problems,
+        };
+        rehearsal.add(rehearsed, self).await;
+        Ok(rehearsal)
+    }
+
+    /// Finds out whether the database accepts the edit of the flow.
+    async fn try_draft(&self, flow: &FlowRecord, draft: &FlowDraft) -> Result<(), ControlError> {
+        let mut transaction = FlowTransaction::begin(&self.database).await?;
+        let locked = lock_unchanged(&transaction, flow).await?;
+        let tried = transaction.update(&locked, &draft.new).await;
+        transaction.roll_back().await?;
+        tried.map_err(ControlError::refused)
+    }
+
+    /// The rules of the gateway, with the number of posts that wait.
+    async fn rehearsal_rules(&self, flow: &FlowRecord) -> Result<BatchRules, ControlError> {
+        let gauge = OutboxGauge::default();
+        let rows = self.waiting_posts(flow).await?;
+        gauge.replace([(flow.id, Waiting { rows, oldest_at_us: now_us() })].into());
+        let processing = ProcessingRules { inbox_id: INBOX_ID.into(), ..self.rules().await? };
+        Ok(BatchRules { processing, gauge: Arc::new(gauge) })
+    }
+
+    /// The request of a post, and where it would go. A problem of this machine is part of the answer.
+    async fn test_request(&self, item: OutboxItem) -> TestRequest {
+        let route = &self.settings.http_route;
+        let endpoint = match Url::parse(&item.destination.url) {
+            Ok(url) => EndpointRoute::resolve(&url, route).await,
+            Err(_) => EndpointRoute::default(),
+        };
+        let clients = EndpointClients::new(self.settings.http_timeout, route);
+        let item = Arc::new(item);
+        match clients.preview(&item) {
+            Ok(preview) => TestRequest {
+                method: preview.method,
+                url: preview.url,
+                headers: preview
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| TestHeader { name, value })
+                    .collect(),
+                body: String::from_utf8_lossy(&preview.body).into_owned(),
+                endpoint,
+                problem: None,
+            },
+            Err(error) => TestRequest {
+                method: String::new(),
+                url: crate::domain::redaction::shown_url(&item.destination.url),
+                headers: Vec::new(),
+                body: String::new(),
+                endpoint,
+                problem: Some(error.to_string()),
+            },
+        }
+    }
+}
+
+impl Rehearsal {
+    async fn add(&mut self, rehearsed: RehearsedMessage, control: &Control) {
+        let RehearsedMessage { result, rows, post } = rehearsed;
+        match result {
+            Ok(done) => self.message_id = Some(done.message_id),
+            Err(ProcessError::Repeated { message_id, .. }) => self.repeats = Some(message_id),
+            Err(ProcessError::Rejected(Rejection { message_id, reason, detail, .. })) => {
+                self.message_id = message_id;
+                self.dead_letter = Some(TestDeadLetter { reason: reason.to_string(), detail });
+                self.ok = false;
+            }
+        }
+        let row = |RehearsedRow { name, value }| TestRow { attribute_name: name, attribute_value: value };
+        self.rows = rows.into_iter().map(row).collect();
+        if let Some(item) = post {
+            let request = control.test_request(item).await;
+            self.ok &= request.problem.is_none() && !request.endpoint.is_refused();
+            self.request = Some(request);
+        }
+    }
+}
+
+fn topic(flow: &FlowDefinition, given: Option<String>) -> Result<String, ControlError> {
+    if let Some(topic) = given {
+        check_topic(&topic).map_err(|problem| ControlError::Invalid { problems: vec![problem] })?;
+        return Ok(topic);
+    }
+    let filter = TopicFilter::parse(&flow.topic).map_err(|error| {
+        ControlError::invalid(
+            "topic",
+            error,
+            "the flow gets no messages: correct it by `mqtt-gateway flows edit`",
+        )
+    })?;
+    Ok(filter.example())
+}
+
+fn payload(flow: &FlowDefinition, given: Option<Vec<u8>>) -> Result<Vec<u8>, ControlError> {
+    if let Some(payload) = given {
+        return Ok(payload);
+    }
+    let schema = PayloadSchema::compile(flow.payload_schema.as_deref().unwrap_or_default());
+    let example = schema.ok().and_then(|schema| schema.example());
+    example.map(String::into_bytes).ok_or_else(|| {
+        let problem = "the schema of the flow gives no example of a payload";
+        ControlError::invalid("--payload", problem, "give a payload: JSON, a file, or - for standard input")
+    })
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

@@ -64,14 +64,15 @@ impl Control {
         Ok(store::read_edits(&self.database, HistoryRange { kind, name, before, limit }).await?)
     }
 
-    /// The version of a flow: changes with each of the columns that people write. Says nothing about the secrets in them.
+    /// The version of a flow: changes with each of the columns that people write. Says nothing about the secrets in
+    /// them.
     pub async fn version(&self, flow: &FlowRecord) -> Result<String, ControlError> {
         let key = self.version_key.get_or_try_init(|| store::database_key(&self.database)).await?;
         Ok(flow_version(key, &flow.definition))
     }
 
-    /// Gives a flow the columns that it had after an entry of its history. A removed flow is added again, and its numbers
-    /// go on.
+    /// Gives a flow the columns that it had after an entry of its history. A removed flow is added again, and its
+    /// numbers go on.
     pub async fn roll_back(&self, code: &str, to: i64) -> Result<EditedFlow, ControlError> {
         let masked = self.flow_after(code, to).await?;
         let flows = self.flows().await?;

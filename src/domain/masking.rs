@@ -1,8 +1,8 @@
 //! Definitions with their secrets masked as `***`, and the way back.
 //!
 //! One rule for everything that returns a masked definition (a file, the API, the history): `***` stands for the value
-//! that the row has in that place. It is never taken literally, and a secret that the row does not have cannot come from
-//! it.
+//! that the row has in that place. It is never taken literally, and a secret that the row does not have cannot come
+//! from it.
 
 mod options;
 
@@ -58,7 +58,8 @@ impl MaskedFlow {
         }
     }
 
-    /// The flow that it stands for, beside the row as it is at present. Names each value that only the mask is known of.
+    /// The flow that it stands for, beside the row as it is at present. Names each value of which only the mask is
+    /// known.
     pub fn restore(&self, present: Option<&FlowDefinition>) -> Result<FlowDefinition, Vec<Problem>> {
         let mut problems = Vec::new();
         let present_url = present.and_then(|flow| flow.endpoint_url.as_deref());

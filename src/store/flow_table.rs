@@ -85,8 +85,8 @@ impl FlowTransaction {
         Ok(self.lock_all(&[flow]).await?.pop())
     }
 
-    /// Locks the rows of flows and reads them, without those that are missing. The ids are ascending, as the gateway locks
-    /// them, so that the two cannot deadlock.
+    /// Locks the rows of flows and reads them, without those that are missing. The ids are ascending, as the gateway
+    /// locks them, so that the two cannot deadlock.
     pub async fn lock_all(&self, flows: &[FlowId]) -> Result<Vec<FlowRecord>, StoreError> {
         const DOING: &str = "locking the flow";
         let mut locked = Vec::with_capacity(flows.len());

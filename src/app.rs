@@ -166,7 +166,7 @@ pub(crate) fn run_with_telemetry(settings: Settings, consent: Consent, observed:
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
-    let admin = match admin::serve(settings.admin, &observed) {
+    let admin = match admin::serve(&settings, &observed) {
         Ok(admin) => admin,
         Err(error) => return not_started(&port_or_inbox(&settings, error)),
     };

@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod retire;
 mod servers;
+mod tokens;
 #[cfg(feature = "tools")]
 mod tools;
 
@@ -112,6 +113,8 @@ enum Command {
     DeadLetters(dead_letters::LettersCommand),
     /// List, retry and cancel posts that wait for their endpoint, without SQL.
     Deliveries(deliveries::DeliveriesCommand),
+    /// List, add and revoke tokens of the API.
+    Tokens(tokens::TokensCommand),
     /// Print the JSON Schema of the options of flows, for editors.
     Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Generate(generated) => generate::run(&generated, CommandLine::command()),
         Command::DeadLetters(command) => dead_letters::run(command),
         Command::Deliveries(command) => deliveries::run(command),
+        Command::Tokens(command) => tokens::run(command),
         Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))

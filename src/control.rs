@@ -14,9 +14,13 @@
 //!  dead_letters.rs  reads, replays and discards dead letters
 //!  deliveries.rs    lists, retries and cancels waiting posts
 //!  event_line.rs    shows what became of a message
+//!  lazy.rs          connects to the database when it is needed, for a running gateway
+//!  access.rs        recognises tokens
+//!  tokens.rs        lists, adds and revokes tokens of the API
 //!  view.rs          the documents of all of them
 //! ```
 
+mod access;
 pub mod broker;
 mod checks;
 mod dead_letters;
@@ -28,11 +32,14 @@ mod event_line;
 mod explain;
 mod flows;
 mod history;
+mod lazy;
 mod rehearsal;
 pub mod servers;
 pub(crate) mod time_text;
+mod tokens;
 pub mod view;
 
+pub use access::{AccessRefusal, Caller, TokenAccess};
 pub use checks::CheckedFlow;
 pub use dead_letters::LetterSelection;
 pub use edits::{EditedFlow, FlowEdit};
@@ -40,9 +47,12 @@ pub use endpoint::{EndpointAddress, EndpointRoute};
 pub use error::ControlError;
 pub use event_line::{EVENT_HEAD, event_line, missed_line, shown};
 pub use explain::{ExplainedFlow, Explanation};
+pub use flows::FlowFilter;
 pub use history::HistoryEntryView;
+pub use lazy::LazyControl;
 pub use rehearsal::{Rehearsal, TestDeadLetter, TestHeader, TestMessage, TestRequest, TestRow};
 pub use servers::{EditedServer, ServerFields};
+pub use tokens::AddedToken;
 
 use tokio::sync::OnceCell;
 

@@ -1,6 +1,7 @@
 //! Pure decisions, without clocks, randomness, sockets or files.
 
 pub mod active_flows;
+pub mod api_token;
 pub mod audit;
 pub mod batch;
 pub mod broker;
@@ -8,6 +9,7 @@ pub mod condition;
 pub mod credential;
 pub mod dead_letter;
 pub mod edit_history;
+pub mod failed_attempts;
 pub mod filter_trials;
 pub mod flow;
 pub mod flow_changes;

@@ -1,4 +1,4 @@
-//! Health and metrics over HTTP, for probes and for Prometheus.
+//! Health and metrics over HTTP, for probes and for Prometheus, and the API for operators.
 //!
 //! ```text
 //! client ──▶ server (a thread of its own) ──▶ answers ──▶ observe: atomics and short locks
@@ -7,12 +7,13 @@
 //!
 //! Clients of this port may be slow or hostile:
 //!
-//! - No response waits for an actor, the database or the broker.
+//! - No response about health waits for an actor, the database or the broker.
 //! - The number of connections, their age and the buffered response bytes are limited.
 //! - The metrics text is encoded at most once a second.
 //! - The server threads run at a lower priority than all others.
 
 mod answers;
+mod api;
 mod connections;
 mod metrics_text;
 mod server;

@@ -8,6 +8,7 @@
 //!
 //! `catalogue` defines all settings. This module opens no connection, and no other module reads the environment.
 
+mod api;
 mod assemble;
 #[cfg(feature = "tools")]
 mod broker_url;
@@ -42,6 +43,7 @@ use crate::inbox::{FsyncPolicy, KeepPolicy};
 
 use replicas::Purpose;
 
+pub use api::ApiSettings;
 #[cfg(feature = "tools")]
 pub(crate) use broker_url::{BrokerAddress, parse_broker_url};
 pub use credentials::CredentialSettings;
@@ -60,8 +62,10 @@ pub(crate) use url::UrlError;
 pub struct Settings {
     /// Connection to the database.
     pub database: DatabaseSettings,
-    /// Admin HTTP server for health and metrics; none if disabled.
+    /// Admin HTTP server for health, metrics and the API; none if disabled.
     pub admin: Option<AdminSettings>,
+    /// Who may use the API.
+    pub api: ApiSettings,
     /// Directory of the daily error files.
     pub log_dir: PathBuf,
     /// Maximum total bytes of these files; none for no limit.
@@ -183,7 +187,7 @@ pub struct OutboxSettings {
     pub max_rows_per_flow: u64,
 }
 
-/// Admin HTTP server for health and metrics.
+/// Admin HTTP server for health, metrics and the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminSettings {
     /// Address to listen on; port 0 selects a free port.

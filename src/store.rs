@@ -3,6 +3,7 @@
 //! No other module executes SQL. A failed operation returns a [`StoreError`] whose [`class`](StoreError::class) names
 //! the remedy.
 
+mod api_tokens;
 mod audit;
 mod batch;
 #[cfg(feature = "tools")]
@@ -40,6 +41,7 @@ mod unsafe_table;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
+pub use api_tokens::{MAX_TOKENS, StoredToken, delete_token, insert_token, read_tokens};
 pub use audit::{AuditProgress, StoredLane, audit, lane_rows};
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
@@ -62,7 +64,7 @@ pub use edit_history::{HistoryRange, read_edits};
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flow_revision::flow_revision;
-pub use flow_table::{FlowTransaction, read_first_flows, read_flows, waiting_posts};
+pub use flow_table::{FlowTransaction, read_first_flows, read_flows, read_flows_after, waiting_posts};
 pub use flows::{load_flows, unusable_options};
 pub use limits::{StoreLimits, load_limits};
 pub use members::{Span, announce, members, remove_member, timed};

@@ -17,7 +17,7 @@ use mqtt_gateway::domain::flow_options::FlowOptions;
 use mqtt_gateway::observe::health::UnreadyReason;
 use mqtt_gateway::store::{Database, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
-    data, database_identity, dead_letters, edit_history, flow_revision, flows, gateway_members,
+    api_tokens, data, database_identity, dead_letters, edit_history, flow_revision, flows, gateway_members,
     gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
     outbox_pauses,
 };
@@ -45,6 +45,7 @@ fn tables_page_lists_every_column() {
     add::<gateway_members::Entity>(&mut columns);
     add::<gateway_starts::Entity>(&mut columns);
     add::<database_identity::Entity>(&mut columns);
+    add::<api_tokens::Entity>(&mut columns);
     let modules = fs::read_dir(root().join("entity/src")).unwrap().count();
     assert_eq!(columns.len(), modules - 1, "a table is missing above");
 

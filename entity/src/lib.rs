@@ -3,6 +3,7 @@
 //! `data`, `flows` and `mqtt_servers` are shared with the former Python service: names and nullability of their columns
 //! are the same. Identifiers are `i64`, although old tables have `INT` columns. The drivers read both.
 
+pub mod api_tokens;
 pub mod data;
 pub mod database_identity;
 pub mod dead_letters;

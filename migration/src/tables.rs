@@ -5,7 +5,7 @@
 //! last five columns of `mqtt_servers` are additional.
 
 use mqtt_gateway_entity::{
-    data, database_identity, dead_letters, edit_history, flow_revision, flows, gateway_members,
+    api_tokens, data, database_identity, dead_letters, edit_history, flow_revision, flows, gateway_members,
     gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
     outbox_pauses,
 };
@@ -38,6 +38,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         gateway_members_table(types),
         gateway_starts_table(types),
         database_identity_table(types),
+        api_tokens_table(types),
     ]
 }
 
@@ -289,6 +290,18 @@ fn database_identity_table(types: Types) -> TableDefinition {
         table
             .col(ColumnDef::new(Column::Id).big_integer().not_null().primary_key())
             .col(types.hex_id(Column::DatabaseId));
+    })
+}
+
+fn api_tokens_table(types: Types) -> TableDefinition {
+    use api_tokens::Column;
+    types.table("api_tokens", |table| {
+        table
+            .col(text_of(Column::Name, 64).not_null().primary_key())
+            .col(types.digits(Column::TokenHash, 64).not_null())
+            .col(text_of(Column::Scope, 10).not_null())
+            .col(types.instant(Column::CreatedAt).not_null())
+            .col(types.instant(Column::ExpiresAt).null());
     })
 }
 

@@ -5,25 +5,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::StartError;
 use crate::actors::{Directory, Mailbox, Slot};
+use crate::control::LazyControl;
 use crate::http::AdminServer;
 use crate::inbox::Inbox;
 use crate::mqtt::MqttEvent;
 use crate::observe::{
     ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, Snapshot, Telemetry,
 };
-use crate::settings::AdminSettings;
+use crate::settings::{AdminSettings, Settings};
 use crate::store::OutboxGauge;
 
-/// Serves health and metrics from before the start until after the shutdown of all other parts.
+/// Serves health, metrics and the API from before the start until after the shutdown of all other parts.
 ///
 /// A configured address must be available. The default address may be unavailable: a gateway from before this port
 /// existed must still run after an upgrade if another program uses the port.
 pub(super) fn serve(
-    settings: Option<AdminSettings>,
+    settings: &Settings,
     observed: &Arc<Telemetry>,
 ) -> Result<Option<AdminServer>, StartError> {
-    let Some(AdminSettings { address, is_default }) = settings else { return Ok(None) };
-    match AdminServer::start(address, Arc::clone(observed)) {
+    let Some(AdminSettings { address, is_default }) = settings.admin else { return Ok(None) };
+    let control = Arc::new(LazyControl::new(settings.clone()));
+    match AdminServer::start(address, Arc::clone(observed), control) {
         Ok((server, address)) => {
             log::info!(address = address.to_string().as_str(); "Health and metrics are at http://{address}");
             Ok(Some(server))

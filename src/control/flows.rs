@@ -1,16 +1,44 @@
 //! Reads flows.
 
 use super::{Control, ControlError};
-use crate::domain::flow_definition::FlowRecord;
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::store;
 
 /// What an error calls the rows.
 pub(super) const WHAT: &str = "flow";
 
+/// Rows that are read at once for a page.
+const FLOWS_AT_ONCE: usize = 1_000;
+
 impl Control {
     /// All flows, in the order of their ids.
     pub async fn flows(&self) -> Result<Vec<FlowRecord>, ControlError> {
         Ok(store::read_flows(&self.database).await?)
+    }
+
+    /// At most `limit` selected flows in the order of their ids, after the id `after`, and the last id if more may
+    /// follow.
+    pub async fn flows_page(
+        &self,
+        filter: &FlowFilter,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<FlowRecord>, Option<i64>), ControlError> {
+        let (mut found, mut after) = (Vec::new(), after);
+        loop {
+            let rows = store::read_flows_after(&self.database, after, FLOWS_AT_ONCE).await?;
+            let is_last = rows.len() < FLOWS_AT_ONCE;
+            after = rows.last().map(|flow| flow.id).or(after);
+            found.extend(rows.into_iter().filter(|flow| filter.selects(&flow.definition)));
+            if found.len() > limit {
+                found.truncate(limit);
+                let last = found.last().map(|flow| flow.id);
+                return Ok((found, last));
+            }
+            if is_last {
+                return Ok((found, None));
+            }
+        }
     }
 
     /// The flow with exactly this code.
@@ -22,6 +50,32 @@ impl Control {
     /// The number of posts of a flow that wait in the outbox.
     pub async fn waiting_posts(&self, flow: &FlowRecord) -> Result<u64, ControlError> {
         Ok(store::waiting_posts(&self.database, flow.id).await?)
+    }
+}
+
+/// Conditions on flows; all have to be met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Whether the flow is enabled.
+    pub enabled: Option<bool>,
+    /// Its action.
+    pub action: Option<String>,
+    /// A text in its code, description or topic, in any case.
+    pub text: Option<String>,
+}
+
+impl FlowFilter {
+    fn selects(
+        &self,
+        FlowDefinition { code, description, topic, action, enabled, .. }: &FlowDefinition,
+    ) -> bool {
+        let has = |text: &String| {
+            let text = text.to_lowercase();
+            [code, description, topic].iter().any(|column| column.to_lowercase().contains(&text))
+        };
+        self.enabled.is_none_or(|wanted| wanted == (*enabled == Some(true)))
+            && self.action.as_ref().is_none_or(|wanted| wanted == action)
+            && self.text.as_ref().is_none_or(has)
     }
 }
 
@@ -42,7 +96,6 @@ pub(super) fn find<'f>(flows: &'f [FlowRecord], code: &str) -> Result<&'f FlowRe
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::domain::flow_definition::FlowDefinition;
 
     #[test]
     fn similar_codes_are_suggested() {

@@ -1,5 +1,7 @@
 //! Points in time as texts: `2026-02-03`, `2026-02-03T04:05:06Z`, or `24h` for 24 hours ago.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 
 /// Parses an argument; returns microseconds since 1970, UTC.
@@ -21,16 +23,26 @@ fn parse_at(text: &str, now: DateTime<Utc>) -> Option<i64> {
     if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         return Some(day.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros());
     }
+    let age = TimeDelta::try_seconds(i64::try_from(age_seconds(text)?).ok()?)?;
+    Some(now.checked_sub_signed(age)?.timestamp_micros())
+}
+
+/// Parses an age: `90s`, `30m`, `24h` or `7d`.
+pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
+    let age = age_seconds(text).map(Duration::from_secs);
+    age.ok_or_else(|| "expected an age (90s, 30m, 24h, 7d)".to_owned())
+}
+
+fn age_seconds(text: &str) -> Option<u64> {
     let count = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let seconds = match text.strip_prefix(count)? {
+    let unit = match text.strip_prefix(count)? {
         "s" => 1,
         "m" => 60,
         "h" => 3_600,
         "d" => 86_400,
         _ => return None,
     };
-    let seconds = count.parse::<u32>().ok().map(|count| i64::from(count) * seconds)?;
-    Some(now.checked_sub_signed(TimeDelta::try_seconds(seconds)?)?.timestamp_micros())
+    count.parse::<u32>().ok().map(|count| u64::from(count) * unit)
 }
 
 /// A time of the database as text, in RFC 3339.

@@ -5,12 +5,14 @@ mod explain;
 mod flows;
 mod letters;
 mod servers;
+mod tokens;
 
 pub use deliveries::DeliveriesView;
 pub use explain::{ExplainedFlowView, ExplanationView, MessageOutcomeView, PublishedView, RejectionView};
 pub use flows::{EditedFlowView, FlowDetailsView, FlowVerdictView, FlowView, RemovedFlowView};
 pub use letters::{LetterCountView, LetterSummaryView, LetterView, ReplayTally, TallyRow};
 pub use servers::{EditedServerView, ServerTestView, ServerView};
+pub use tokens::{AddedTokenView, TokenView};
 
 use serde_json::Value;
 

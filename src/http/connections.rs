@@ -4,6 +4,8 @@
 //! does not read its response. Every connection is therefore closed at a maximum age, and the oldest ones earlier if
 //! too many are open. A new probe is thus always served. The connection limit of the HTTP server alone would make
 //! the probe wait for older connections.
+//!
+//! A connection with a token may last longer: its requests may take long, and events have no end.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -20,6 +22,9 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 /// Maximum open connections. A further one closes the oldest.
 const MAX_KEPT: u16 = 128;
 
+/// Maximum connections with a token. A further one ends as those without.
+const MAX_TRUSTED: usize = 64;
+
 /// Maximum accepted connections, including those being closed in favour of newer ones.
 pub(super) const MAX_CONNECTIONS: u16 = 2 * MAX_KEPT;
 
@@ -31,11 +36,18 @@ pub(super) struct Connections(Arc<Mutex<Open>>);
 struct Open {
     next: u64,
     /// Sockets by id, oldest first.
-    sockets: BTreeMap<u64, (Instant, TcpStream)>,
+    sockets: BTreeMap<u64, OpenSocket>,
+}
+
+#[derive(Debug)]
+struct OpenSocket {
+    since: Instant,
+    socket: TcpStream,
+    is_trusted: bool,
 }
 
 /// Guard held by a connection. Dropping it unregisters the connection.
-struct ConnectionGuard {
+pub(super) struct ConnectionGuard {
     connections: Connections,
     number: u64,
 }
@@ -51,7 +63,8 @@ impl Connections {
         let mut open = self.open();
         let number = open.next;
         open.next += 1;
-        open.sockets.insert(number, (Instant::now(), TcpStream::from(socket)));
+        let socket = TcpStream::from(socket);
+        open.sockets.insert(number, OpenSocket { since: Instant::now(), socket, is_trusted: false });
         open.close_oldest_beyond(usize::from(MAX_KEPT));
         drop(open);
         data.insert(ConnectionGuard { connections: self.clone(), number });
@@ -59,7 +72,7 @@ impl Connections {
 
     /// Closes all connections that are older than the maximum age at `now`.
     pub(super) fn close_expired(&self, now: Instant) {
-        for (since, socket) in self.open().sockets.values() {
+        for OpenSocket { since, socket, .. } in self.open().untrusted() {
             if now.saturating_duration_since(*since) > MAX_AGE {
                 close(socket);
             }
@@ -74,13 +87,28 @@ impl Connections {
 impl Open {
     fn close_oldest_beyond(&self, kept: usize) {
         let too_many = self.sockets.len().saturating_sub(kept);
-        self.sockets.values().take(too_many).for_each(|(_, socket)| close(socket));
+        self.untrusted().take(too_many).for_each(|open| close(&open.socket));
+    }
+
+    fn untrusted(&self) -> impl Iterator<Item = &OpenSocket> {
+        self.sockets.values().filter(|open| !open.is_trusted)
     }
 }
 
 fn close(socket: &TcpStream) {
     // The peer may have closed the connection already.
     let _ = socket.shutdown(Shutdown::Both);
+}
+
+impl ConnectionGuard {
+    /// Lets the connection become older, since its client has shown a token.
+    pub(super) fn trust(&self) {
+        let mut open = self.connections.open();
+        let trusted = open.sockets.values().filter(|open| open.is_trusted).count();
+        if let Some(socket) = open.sockets.get_mut(&self.number).filter(|_| trusted < MAX_TRUSTED) {
+            socket.is_trusted = true;
+        }
+    }
 }
 
 impl Drop for ConnectionGuard {
@@ -114,6 +142,25 @@ mod tests {
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         drop(data);
         assert!(connections.open().sockets.is_empty());
+    }
+
+    #[test]
+    fn trusted_connection_does_not_expire() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = listener.accept().unwrap().0;
+        server.set_nonblocking(true).unwrap();
+        let connections = Connections::default();
+        let mut data = Extensions::new();
+        actix_web::rt::System::new().block_on(async {
+            let server = actix_web::rt::net::TcpStream::from_std(server).unwrap();
+            connections.register(&server, &mut data);
+            data.get::<ConnectionGuard>().unwrap().trust();
+            connections.close_expired(Instant::now() + MAX_AGE + Duration::from_secs(1));
+            connections.open().close_oldest_beyond(0);
+        });
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 
     #[test]

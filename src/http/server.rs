@@ -11,9 +11,11 @@ use actix_web::web::{Data, PayloadConfig};
 use actix_web::{App, HttpServer, rt};
 
 use super::answers::routes;
+use super::api::{self, Api};
 use super::connections::{Connections, MAX_CONNECTIONS};
 use super::metrics_text::MetricsText;
 use super::thread::HttpThread;
+use crate::control::LazyControl;
 use crate::observe::Telemetry;
 
 /// Nice value of the server threads; a higher value means a lower priority.
@@ -25,7 +27,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum time that a connection waits for its next request.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum bytes of a request body. No request needs a body.
+/// Maximum bytes of a request body. Only requests to the API need one, and have a limit of their own.
 const MAX_BODY_BYTES: usize = 1024;
 
 /// Interval at which old connections are closed.
@@ -39,13 +41,18 @@ const SHUTDOWN_S: u64 = 1;
 pub(crate) struct AdminServer(HttpThread);
 
 impl AdminServer {
-    /// Listens on `address` and serves `telemetry`. Returns the server and the bound address.
+    /// Listens on `address` and serves `telemetry` and the API to `control`. Returns the server and the bound address.
     ///
     /// # Errors
     /// The error of the operating system if the address cannot be bound.
-    pub(crate) fn start(address: SocketAddr, telemetry: Arc<Telemetry>) -> io::Result<(Self, SocketAddr)> {
+    pub(crate) fn start(
+        address: SocketAddr,
+        telemetry: Arc<Telemetry>,
+        control: Arc<LazyControl>,
+    ) -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
-        let thread = HttpThread::start("admin-http", listener, move |listener| serve(listener, &telemetry))?;
+        let thread =
+            HttpThread::start("admin-http", listener, move |listener| serve(listener, &telemetry, control))?;
         let address = thread.address();
         Ok((Self(thread), address))
     }
@@ -56,17 +63,20 @@ impl AdminServer {
     }
 }
 
-fn serve(listener: TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<Server> {
+fn serve(listener: TcpListener, telemetry: &Arc<Telemetry>, control: Arc<LazyControl>) -> io::Result<Server> {
     lower_priority();
     let connections = Connections::default();
     rt::spawn(expire_connections(connections.clone()));
     let (seen, text) = (Data::from(Arc::clone(telemetry)), Data::new(MetricsText::new(telemetry)));
+    let api = Api::start(control)?;
     let server = HttpServer::new(move || {
+        let api = api.clone();
         App::new()
             .app_data(seen.clone())
             .app_data(text.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
+            .configure(|config| api::routes(config, &api))
             .configure(routes)
     });
     let server = server

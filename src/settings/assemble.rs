@@ -12,7 +12,7 @@ use super::replicas::Purpose;
 use super::{
     AdminSettings, CredentialSettings, DatabaseSettings, HttpRoute, InboxSettings, Loaded, LogFormat,
     LogRepeats, MqttSettings, OutboxSettings, RestartSettings, RetentionSettings, Settings, SettingsError,
-    database, replicas,
+    api, database, replicas,
 };
 use crate::domain::message_event::MESSAGES;
 use crate::domain::payload::PayloadLimits;
@@ -76,6 +76,7 @@ fn settings(
     let drain_deadline = reader.seconds(&names::DRAIN_DEADLINE_SECONDS);
     let value_style = value_style(reader);
     let admin = admin(reader);
+    let api = api::read(reader);
     let log_dir = reader.path(&names::LOG_DIR);
     let log_dir_max_bytes = reader.integer_if_set(&names::LOG_DIR_MAX_BYTES);
     let log_filter = log_filter(reader);
@@ -86,6 +87,7 @@ fn settings(
     Ok(Settings {
         database: database?,
         admin: admin?,
+        api: api?,
         log_dir: log_dir?,
         log_dir_max_bytes: log_dir_max_bytes?,
         log_format: log_format?,

@@ -123,6 +123,11 @@ impl<'a> SettingsReader<'a> {
         content.ok_or_else(|| "there is no such file".to_owned())
     }
 
+    /// Returns the source of files.
+    pub(super) fn source(&self) -> &'a dyn Files {
+        self.files
+    }
+
     /// Reads a boolean.
     pub(super) fn flag(&mut self, spec: &Spec) -> Result<bool, InvalidSetting> {
         self.required(spec, |text| match text.trim().to_lowercase().as_str() {

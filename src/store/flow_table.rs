@@ -30,6 +30,22 @@ pub async fn read_first_flows(database: &Database, limit: i64) -> Result<Vec<Flo
     rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing("reading the flows")
 }
 
+/// Reads at most `limit` flows after the id `after`, in the order of their ids.
+pub async fn read_flows_after(
+    database: &Database,
+    after: Option<FlowId>,
+    limit: usize,
+) -> Result<Vec<FlowRecord>, StoreError> {
+    const DOING: &str = "reading the flows";
+    check_column_types(database, OperatorTable::Flows).await?;
+    let condition = if after.is_some() { "WHERE flows.id > ?" } else { "" };
+    let columns = columns(database.dialect);
+    let sql = format!("SELECT {columns} FROM flows {condition} ORDER BY flows.id LIMIT {limit}");
+    let query = statement(database.dialect.backend(), sql, after.map(Value::from));
+    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing(DOING)
+}
+
 /// The number of posts of a flow that wait in the outbox.
 pub async fn waiting_posts(database: &Database, flow: FlowId) -> Result<u64, StoreError> {
     let sql = "SELECT COUNT(*) FROM outbox WHERE flow_id = ?";

@@ -37,6 +37,36 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
     try_request(address, method, path).unwrap()
 }
 
+/// Sends a request as its text, and returns the answer with a body of chunks put together.
+pub fn send(address: SocketAddr, head: &str, body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    // A gateway that refuses a request may close the connection before it has the whole body.
+    let _ = stream.write_all(body);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let mut answer = parse_answer(&text).unwrap();
+    if answer.headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        answer.body = joined(&answer.body);
+    }
+    answer
+}
+
+fn joined(chunks: &str) -> String {
+    let (mut rest, mut whole) = (chunks, String::new());
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        whole.push_str(&after[..size]);
+        rest = &after[size + 2..];
+    }
+    whole
+}
+
 /// An error where the gateway closed the connection in place of an answer, or is gone.
 pub fn try_request(address: SocketAddr, method: &str, path: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
@@ -45,6 +75,10 @@ pub fn try_request(address: SocketAddr, method: &str, path: &str) -> std::io::Re
     stream.write_all(head.as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
+    parse_answer(&text)
+}
+
+fn parse_answer(text: &str) -> std::io::Result<Answer> {
     let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap();

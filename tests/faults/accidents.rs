@@ -17,7 +17,7 @@ use test_support::sql::Sql;
 use test_support::world::{Backend, World};
 
 /// Every table that a gateway writes or reads.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "data",
     "flows",
     "flow_revision",
@@ -32,6 +32,7 @@ const TABLES: [&str; 14] = [
     "gateway_members",
     "gateway_starts",
     "database_identity",
+    "api_tokens",
 ];
 
 /// Copies all tables within their database.

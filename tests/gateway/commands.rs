@@ -30,28 +30,28 @@ mod servers;
 use serde_json::Value;
 use test_support::world::{Backend, World, text_of};
 
-fn world(backend: Backend) -> World {
+pub(super) fn world(backend: Backend) -> World {
     let world = World::on(backend);
     succeeds(&world, &["migrate"]);
     world
 }
 
 /// Runs a command that succeeds, and returns what it printed.
-fn succeeds(world: &World, arguments: &[&str]) -> String {
+pub(super) fn succeeds(world: &World, arguments: &[&str]) -> String {
     let output = world.command(arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text_of(&output));
     text_of(&output)
 }
 
 /// Runs a command that fails with exit code 1, and returns what it printed.
-fn fails(world: &World, arguments: &[&str]) -> String {
+pub(super) fn fails(world: &World, arguments: &[&str]) -> String {
     let output = world.command(arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text_of(&output));
     text_of(&output)
 }
 
 /// The document of a command with `--json`, whatever its exit code.
-fn document(world: &World, arguments: &[&str]) -> Value {
+pub(super) fn document(world: &World, arguments: &[&str]) -> Value {
     let output = world.command(&[arguments, &["--json"]].concat());
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text_of(&output)))
 }

@@ -15,7 +15,9 @@
 mod admin;
 mod audit;
 mod brokers;
+#[macro_use]
 mod commands;
+mod api;
 mod contract;
 mod database_tls;
 mod logs;

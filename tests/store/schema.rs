@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::database::TestDatabase;
 use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "database_identity",
     "gateway_starts",
     "data",
@@ -21,6 +21,7 @@ const TABLES: [&str; 15] = [
     "dead_letters",
     "message_keys",
     "gateway_members",
+    "api_tokens",
 ];
 
 /// Additions besides the tables: two indexes and the row of a broker.

@@ -75,6 +75,30 @@ fn listener_is_an_address_or_off() {
 }
 
 #[test]
+fn hosts_of_the_api_are_names() {
+    assert_eq!(settings(&[]).api.hosts, [""; 0]);
+    assert_eq!(settings(&[("ADMIN_HOSTS", "Gateway.example, gw")]).api.hosts, ["gateway.example", "gw"]);
+    for wrong in ["http://gw", "gw:8080", "*.example"] {
+        let error = error_of(load_with(&[("ADMIN_HOSTS", wrong)], &[])).to_string();
+        assert!(error.contains("ADMIN_HOSTS") && error.contains("names without scheme"), "{error}");
+    }
+}
+
+#[test]
+fn token_files_hold_long_tokens() {
+    let load = |text: &str| load_with(&[("ADMIN_TOKEN_FILE", "run/token")], &[("run/token", text)]);
+    let token = "t".repeat(32);
+    assert_eq!(load(&format!("{token}\n")).unwrap().settings.api.token_file, Some("run/token".into()));
+    for (text, reason) in [("hush", "too short"), (&format!("{token} hush"), "other characters")] {
+        let error = error_of(load(text)).to_string();
+        assert!(error.contains("ADMIN_TOKEN_FILE") && error.contains(reason), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+    }
+    let missing = error_of(load_with(&[("ADMIN_TOKEN_FILE", "run/none")], &[])).to_string();
+    assert!(missing.contains("there is no such file"), "{missing}");
+}
+
+#[test]
 fn a_small_inbox_has_small_segments() {
     assert_eq!(settings(&[("INBOX_MAX_BYTES", "2000000")]).inbox.segment_bytes, 500_000);
 }

@@ -1,0 +1,70 @@
+//! The REST API below `/api/v1`.
+//!
+//! ```text
+//!  server ──▶ gate ─────────▶ flows, … ──▶ thread ──▶ control ──▶ database
+//!             host, origin,   handlers     the only one that works
+//!             token, scope
+//! ```
+//!
+//! - The gate finds the operation of a request in the OpenAPI description. What is not described is refused, and the
+//!   scope that the description names is the one that counts.
+//! - The thread of the server also answers probes. Handlers therefore leave all work to the thread of the API.
+//! - To add a route: write its handler with `#[utoipa::path]` and `#[get]` or the like, and add it to `description.rs`
+//!   and to [`routes`].
+
+mod answer;
+mod body;
+mod description;
+mod flows;
+mod gate;
+mod hosts;
+mod operations;
+mod page;
+mod problem;
+mod thread;
+mod tokens;
+
+use std::io;
+use std::sync::Arc;
+
+use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig};
+
+use self::description::ApiDescription;
+use self::problem::ApiProblem;
+use self::thread::ApiThread;
+use crate::control::LazyControl;
+
+/// Maximum bytes of a request body.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// What all requests share.
+#[derive(Clone)]
+pub(super) struct Api {
+    thread: Data<ApiThread>,
+    description: Data<ApiDescription>,
+}
+
+impl Api {
+    /// Starts the thread of the API, with the priority of the caller.
+    pub(super) fn start(control: Arc<LazyControl>) -> io::Result<Self> {
+        let thread = Data::new(ApiThread::start(control)?);
+        Ok(Self { thread, description: Data::new(ApiDescription::new()) })
+    }
+}
+
+/// Registers all routes.
+pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
+    let scope = web::scope("/api/v1")
+        .app_data(api.thread.clone())
+        .app_data(api.description.clone())
+        .app_data(PayloadConfig::new(MAX_BODY_BYTES))
+        .app_data(QueryConfig::default().error_handler(|error, _| ApiProblem::bad_query(&error).into()))
+        .app_data(PathConfig::default().error_handler(|_, _| ApiProblem::unknown_path().into()))
+        .wrap(from_fn(gate::gate))
+        .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
+        .service(description::describe_api)
+        .configure(flows::routes)
+        .configure(tokens::routes);
+    config.service(scope);
+}

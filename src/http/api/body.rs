@@ -1,0 +1,53 @@
+//! Bodies of requests.
+
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpRequest};
+use serde::de::DeserializeOwned;
+
+use super::MAX_BODY_BYTES;
+use super::problem::ApiProblem;
+
+/// A body that should be JSON. It is parsed on the thread of the API.
+pub(super) struct ApiBody(Bytes);
+
+impl ApiBody {
+    /// Parses the body. The problem names the member at fault.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiProblem> {
+        let mut parser = serde_json::Deserializer::from_slice(&self.0);
+        let wrong = |problem: String| ApiProblem::bad_request(format!("body: {problem}"));
+        let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
+            let path = error.path().to_string();
+            let problem = error.into_inner();
+            wrong(if path == "." { problem.to_string() } else { format!("{path}: {problem}") })
+        })?;
+        parser.end().map_err(|error| wrong(error.to_string()))?;
+        Ok(parsed)
+    }
+}
+
+impl FromRequest for ApiBody {
+    type Error = ApiProblem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiProblem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+        let is_json = essence.trim().eq_ignore_ascii_case("application/json");
+        let bytes = Bytes::from_request(request, payload);
+        Box::pin(async move {
+            if !is_json {
+                return Err(ApiProblem::not_json());
+            }
+            bytes.await.map(Self).map_err(|error| match error.as_error::<PayloadError>() {
+                Some(PayloadError::Overflow) => ApiProblem::too_large(MAX_BODY_BYTES),
+                _ if error.as_response_error().status_code() == 413 => ApiProblem::too_large(MAX_BODY_BYTES),
+                _ => ApiProblem::bad_request(format!("body: {error}")),
+            })
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! The operations of the API by path and method, as the OpenAPI description has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actix_web::dev::ResourceDef;
+use serde_json::Value;
+
+use crate::domain::api_token::TokenScope;
+
+/// Methods of HTTP, as the description writes them.
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// An operation.
+#[derive(Debug)]
+pub(super) struct Operation {
+    /// What a token must permit.
+    pub(super) scope: TokenScope,
+    /// Names of the parameters in the query.
+    pub(super) query: Vec<String>,
+}
+
+/// What a path and a method stand for.
+#[derive(Debug)]
+pub(super) enum Route<'o> {
+    Found(&'o Operation),
+    /// The methods of the path.
+    OtherMethods(String),
+    Unknown,
+}
+
+/// All operations.
+pub(super) struct Operations(Vec<(ResourceDef, BTreeMap<String, Operation>)>);
+
+impl Operations {
+    /// Reads the operations of a description whose paths begin after `prefix`.
+    pub(super) fn new(description: &Value, prefix: &str) -> Self {
+        let paths = description["paths"].as_object().into_iter().flatten();
+        let operations = paths.map(|(path, item)| {
+            let described = METHODS.iter().filter_map(|method| Some((method, item.get(method)?)));
+            let operations =
+                described.map(|(method, described)| (method.to_uppercase(), Operation::new(described)));
+            (ResourceDef::new(format!("{prefix}{path}")), operations.collect())
+        });
+        Self(operations.collect())
+    }
+
+    pub(super) fn find(&self, path: &str, method: &str) -> Route<'_> {
+        let mut methods = BTreeSet::new();
+        for (_, operations) in self.0.iter().filter(|(resource, _)| resource.is_match(path)) {
+            if let Some(operation) = operations.get(method) {
+                return Route::Found(operation);
+            }
+            methods.extend(operations.keys().map(String::as_str));
+        }
+        if methods.is_empty() {
+            return Route::Unknown;
+        }
+        Route::OtherMethods(methods.into_iter().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Operation {
+    fn new(described: &Value) -> Self {
+        let scope = described["security"][0]["token"][0].as_str().and_then(TokenScope::parse);
+        let parameters = described["parameters"].as_array().into_iter().flatten();
+        let query = parameters.filter(|parameter| parameter["in"] == "query");
+        Self {
+            // Only administrators may use an operation without a scope.
+            scope: scope.unwrap_or(TokenScope::Admin),
+            query: query.filter_map(|parameter| Some(parameter["name"].as_str()?.to_owned())).collect(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Problem details (RFC 9457): the answer to every request that failed.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::error::QueryPayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::ControlError;
+use crate::domain::api_token::TokenScope;
+use crate::domain::problem::Problem;
+
+/// The media type of problem details.
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Prefix of the types of problems.
+const TYPES: &str = "urn:mqtt-gateway:problem:";
+
+/// What a client that came too early is told to wait.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Why a request failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ProblemDetails {
+    /// The kind of problem, a URN.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind of problem, for people.
+    title: &'static str,
+    /// The status of the answer.
+    status: u16,
+    /// This problem.
+    detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+    /// The problems of single fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
+}
+
+/// Problem details, with the headers that belong to them.
+#[derive(Debug)]
+pub(super) struct ApiProblem {
+    details: Box<ProblemDetails>,
+    retry_after: Option<Duration>,
+    allow: Option<String>,
+}
+
+impl ApiProblem {
+    fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+        let details = ProblemDetails {
+            kind: format!("{TYPES}{kind}"),
+            title: status.canonical_reason().unwrap_or("Failure"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            remedy: None,
+            problems: Vec::new(),
+        };
+        Self { details: Box::new(details), retry_after: None, allow: None }
+    }
+
+    fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.details.remedy = Some(remedy.into());
+        self
+    }
+
+    fn with_retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The request breaks the description.
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+            .with_remedy("/api/v1/openapi.json describes the requests")
+    }
+
+    /// The query breaks the description.
+    pub(super) fn bad_query(error: &QueryPayloadError) -> Self {
+        Self::bad_request(format!("query: {error}"))
+    }
+
+    /// The cursor of a page is none.
+    pub(super) fn bad_cursor() -> Self {
+        let detail = "query: after: this is no cursor of a page";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
+            .with_remedy("follow `next` of the page before, or leave out after")
+    }
+
+    /// A body of another type than JSON.
+    pub(super) fn not_json() -> Self {
+        let detail = "the body is not application/json";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+            .with_remedy("send JSON, with the header Content-Type: application/json")
+    }
+
+    /// A body that is too large.
+    pub(super) fn too_large(max_bytes: usize) -> Self {
+        let detail = format!("the body is longer than {max_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
+    /// There is no such path.
+    pub(super) fn unknown_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such path")
+            .with_remedy("/api/v1/openapi.json lists the paths")
+    }
+
+    /// The path has other methods.
+    pub(super) fn wrong_method(allow: String) -> Self {
+        let detail = format!("this path has only the methods {allow}");
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+        Self { allow: Some(allow), ..problem }
+    }
+
+    /// The request has no valid token.
+    pub(super) fn unauthorised(detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail).with_remedy(
+            "send the header Authorization: Bearer TOKEN; `mqtt-gateway tokens add` makes a token",
+        )
+    }
+
+    /// There were too many wrong tokens.
+    pub(super) fn blocked(wait: Duration) -> Self {
+        let detail = "there were too many wrong tokens";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail).with_retry(wait)
+    }
+
+    /// The token permits less.
+    pub(super) fn forbidden(needed: TokenScope) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", format!("this needs a token with scope {needed}"))
+            .with_remedy(format!("`mqtt-gateway tokens add NAME --scope {needed}` makes one"))
+    }
+
+    /// The request is for another host.
+    pub(super) fn wrong_host(detail: String) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", detail)
+            .with_remedy("use the address of the gateway, or add the name to ADMIN_HOSTS")
+    }
+
+    /// The request comes from a page of another site.
+    pub(super) fn foreign_origin() -> Self {
+        let detail = "the header Origin names another site";
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
+    }
+
+    /// All turns are taken.
+    pub(super) fn busy() -> Self {
+        let detail = "too many requests are at work";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).with_retry(SOON)
+    }
+
+    /// The request took too long.
+    pub(super) fn timed_out() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", "the request took too long").with_retry(SOON)
+    }
+
+    /// The database is not there, or not ready.
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store", detail).with_retry(SOON)
+    }
+
+    /// The database cannot be used yet.
+    pub(super) fn not_connected(error: &ControlError) -> Self {
+        Self::unavailable(error.to_string())
+    }
+
+    /// A fault of the gateway.
+    pub(super) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the gateway failed; its log says why")
+    }
+
+    /// The answer.
+    pub(super) fn response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(wait) = self.retry_after {
+            response.insert_header((RETRY_AFTER, wait.as_secs().saturating_add(1).to_string()));
+        }
+        if let Some(allow) = &self.allow {
+            response.insert_header((ALLOW, allow.as_str()));
+        }
+        if self.status_code() == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"mqtt-gateway\""));
+        }
+        // The details have names that are texts, so this cannot fail.
+        let body = serde_json::to_vec(&self.details).unwrap_or_default();
+        response.content_type(PROBLEM_JSON).body(body)
+    }
+}
+
+impl From<ControlError> for ApiProblem {
+    fn from(error: ControlError) -> Self {
+        let (status, wait) = match &error {
+            ControlError::NotFound { .. } => (StatusCode::NOT_FOUND, None),
+            ControlError::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            ControlError::Conflict { .. } => (StatusCode::CONFLICT, None),
+            ControlError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(SOON)),
+        };
+        let mut problem = Self::new(status, error.kind(), error.to_string());
+        problem.details.remedy = error.remedy().map(str::to_owned);
+        problem.details.problems = error.problems().to_vec();
+        problem.retry_after = wait;
+        problem
+    }
+}
+
+impl fmt::Display for ApiProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.details.detail)
+    }
+}
+
+impl ResponseError for ApiProblem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response()
+    }
+}

@@ -1,0 +1,128 @@
+//! The thread on which the API works.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{io, thread};
+
+use tokio::runtime;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{self, LocalSet};
+use tokio::time::timeout;
+
+use super::problem::ApiProblem;
+use crate::control::{AccessRefusal, Caller, Control, LazyControl, TokenAccess};
+
+/// Maximum requests that work at the same time. Others wait.
+const MAX_AT_WORK: usize = 16;
+
+/// Maximum time that a request waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum time that a request works, above the longest wait of any use case.
+const WORK_TIMEOUT: Duration = Duration::from_secs(100);
+
+/// What the thread does next: spawns a task on it. Each belongs to a connection, of which there are not many.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread of the API, with the use cases and their connections.
+pub(super) struct ApiThread {
+    jobs: UnboundedSender<Job>,
+    control: Arc<LazyControl>,
+    access: Arc<TokenAccess>,
+    turns: Arc<Semaphore>,
+}
+
+impl ApiThread {
+    /// Starts the thread, with the priority of the caller.
+    pub(super) fn start(control: Arc<LazyControl>) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (jobs, queue) = mpsc::unbounded_channel();
+        thread::Builder::new()
+            .name("admin-api".to_owned())
+            .spawn(move || LocalSet::new().block_on(&runtime, work_off(queue)))?;
+        let access = Arc::new(TokenAccess::new(Arc::clone(&control)));
+        Ok(Self { jobs, control, access, turns: Arc::new(Semaphore::new(MAX_AT_WORK)) })
+    }
+
+    /// Has the thread do `work`, and returns its result. Dropped, the work is dropped too: a transaction is rolled back.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem> + Send + 'static,
+    ) -> Result<T, ApiProblem> {
+        let turn = self.turn().await?;
+        let control = Arc::clone(&self.control);
+        self.spawn(async move || {
+            let _turn = turn;
+            let work =
+                async { work(control.get().await.map_err(|error| ApiProblem::not_connected(&error))?).await };
+            timeout(WORK_TIMEOUT, work).await.unwrap_or_else(|_| Err(ApiProblem::timed_out()))
+        })
+        .await?
+    }
+
+    /// Names of the gateway in the header `Host`.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.control.settings().api.hosts
+    }
+
+    /// The caller with this token.
+    pub(super) async fn caller(&self, token: String, peer: IpAddr) -> Result<Caller, ApiProblem> {
+        let access = Arc::clone(&self.access);
+        let checked = self.spawn(async move || access.check(&token, peer).await).await?;
+        checked.map_err(|refusal| refused(&refusal, peer))
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiProblem> {
+        let turn = timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(ApiProblem::busy)
+    }
+
+    async fn spawn<T: Send + 'static>(
+        &self,
+        work: impl AsyncFnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiProblem> {
+        let (mut sender, answer) = oneshot::channel();
+        let job = move || {
+            task::spawn_local(async move {
+                let result = tokio::select! {
+                    result = work() => result,
+                    // The client is gone.
+                    () = sender.closed() => return,
+                };
+                // The client may be gone by now.
+                let _ = sender.send(result);
+            });
+        };
+        self.jobs.send(Box::new(job)).map_err(|_| ApiProblem::internal())?;
+        // The sender is dropped without an answer if the work panicked.
+        answer.await.map_err(|_| ApiProblem::internal())
+    }
+}
+
+/// Ends when the server has ended.
+async fn work_off(mut jobs: UnboundedReceiver<Job>) {
+    while let Some(job) = jobs.recv().await {
+        job();
+    }
+}
+
+/// The log limits repetitions of these lines.
+fn refused(refusal: &AccessRefusal, peer: IpAddr) -> ApiProblem {
+    match refusal {
+        AccessRefusal::Wrong => {
+            log::warn!("API: a wrong token came from {peer}");
+            ApiProblem::unauthorised("the token is wrong or was revoked")
+        }
+        AccessRefusal::Expired => {
+            log::warn!("API: an expired token came from {peer}");
+            ApiProblem::unauthorised("the token has expired")
+        }
+        AccessRefusal::Blocked(wait) => {
+            log::warn!("API: too many wrong tokens, the last one came from {peer}");
+            ApiProblem::blocked(*wait)
+        }
+        AccessRefusal::Unavailable(problem) => ApiProblem::unavailable(problem),
+    }
+}

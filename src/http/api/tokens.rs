@@ -1,0 +1,147 @@
+//! Tokens.
+
+use std::time::Duration;
+
+use actix_web::web::{Data, Path, Query, ServiceConfig};
+use actix_web::{HttpRequest, delete, get, post};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::answer::ApiAnswer;
+use super::body::ApiBody;
+use super::page::{PageQuery, next_link, page_of};
+use super::problem::ApiProblem;
+use super::thread::ApiThread;
+use crate::control::view::{AddedTokenView, TokenView};
+use crate::domain::api_token::TokenScope;
+
+/// Registers the routes.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(list_tokens).service(add_token).service(revoke_token);
+}
+
+/// Which tokens to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct TokensQuery {
+    /// Most rows of the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Begins after this place, the cursor in `next` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 200)]
+    after: Option<String>,
+}
+
+/// A page of tokens, in the order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokensPage {
+    tokens: Vec<TokenView>,
+    /// Path and query of the next page.
+    next: Option<String>,
+}
+
+/// A token to add.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    /// Unique name.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
+    name: String,
+    /// What it permits.
+    scope: NewTokenScope,
+    /// Seconds after which it is refused; never without.
+    #[schema(minimum = 1, maximum = 3_153_600_000_u64)]
+    expires_in_seconds: Option<u64>,
+}
+
+/// What a token permits.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum NewTokenScope {
+    /// Reads everything but secrets.
+    Read,
+    /// Also replays, discards, retries, cancels, enables, disables, publishes and tests.
+    Operate,
+    /// Also edits flows, brokers and tokens.
+    Admin,
+}
+
+/// A token that was revoked.
+#[derive(Debug, Serialize, ToSchema)]
+struct RevokedToken {
+    /// Its name.
+    name: String,
+}
+
+/// Lists the tokens, without their texts.
+#[utoipa::path(
+    tag = "tokens",
+    security(("token" = ["read"])),
+    params(TokensQuery),
+    responses((status = 200, body = TokensPage)),
+)]
+#[get("/tokens")]
+pub(super) async fn list_tokens(
+    thread: Data<ApiThread>,
+    request: HttpRequest,
+    query: Query<TokensQuery>,
+) -> Result<ApiAnswer, ApiProblem> {
+    let TokensQuery { limit, after } = query.into_inner();
+    let page = PageQuery::new(limit, after);
+    let (limit, after) = (page.limit()?, page.after()?);
+    let (path, query) = (request.path().to_owned(), request.query_string().to_owned());
+    thread
+        .run(async move |control| {
+            let tokens = control.tokens().await?;
+            let (tokens, last) = page_of(tokens, |token| token.name.clone(), after.as_ref(), limit);
+            let next = last.map(|last| next_link(&path, &query, &last));
+            Ok(ApiAnswer::new(&TokensPage { tokens: tokens.iter().map(TokenView::new).collect(), next }))
+        })
+        .await
+}
+
+/// Adds a token. The answer has its secret text, which cannot be read again.
+#[utoipa::path(
+    tag = "tokens",
+    security(("token" = ["admin"])),
+    request_body = NewToken,
+    responses((status = 201, body = AddedTokenView)),
+)]
+#[post("/tokens")]
+pub(super) async fn add_token(thread: Data<ApiThread>, body: ApiBody) -> Result<ApiAnswer, ApiProblem> {
+    thread
+        .run(async move |control| {
+            let NewToken { name, scope, expires_in_seconds } = body.parse()?;
+            let scope = match scope {
+                NewTokenScope::Read => TokenScope::Read,
+                NewTokenScope::Operate => TokenScope::Operate,
+                NewTokenScope::Admin => TokenScope::Admin,
+            };
+            let expires_in = expires_in_seconds.map(Duration::from_secs);
+            let added = control.add_token(&name, scope, expires_in).await?;
+            Ok(ApiAnswer::created(format!("/api/v1/tokens/{name}"), &AddedTokenView::new(&added)))
+        })
+        .await
+}
+
+/// Revokes a token. Every gateway refuses it within seconds.
+#[utoipa::path(
+    tag = "tokens",
+    security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "Name of the token.")),
+    responses((status = 200, body = RevokedToken)),
+)]
+#[delete("/tokens/{name}")]
+pub(super) async fn revoke_token(
+    thread: Data<ApiThread>,
+    name: Path<String>,
+) -> Result<ApiAnswer, ApiProblem> {
+    let name = name.into_inner();
+    thread
+        .run(async move |control| {
+            control.revoke_token(&name).await?;
+            Ok(ApiAnswer::new(&RevokedToken { name }))
+        })
+        .await
+}

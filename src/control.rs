@@ -50,7 +50,7 @@ pub use explain::{ExplainedFlow, Explanation};
 pub use flows::FlowFilter;
 pub use history::HistoryEntryView;
 pub use lazy::LazyControl;
-pub use rehearsal::{Rehearsal, TestDeadLetter, TestHeader, TestMessage, TestRequest, TestRow};
+pub use rehearsal::{Rehearsal, TestHeader, TestMessage, TestRequest, TestRow};
 pub use servers::{EditedServer, ServerFields};
 pub use tokens::AddedToken;
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use url::{Host, Url};
+use utoipa::ToSchema;
 
 use crate::settings::HttpRoute;
 
@@ -14,7 +15,7 @@ use crate::settings::HttpRoute;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The addresses that a post to an endpoint would connect to, as they are now and on this machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct EndpointRoute {
     /// Name or address of the endpoint.
     pub host: String,
@@ -27,9 +28,10 @@ pub struct EndpointRoute {
 }
 
 /// An address of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EndpointAddress {
     /// The address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// Why posts to it are refused.
     pub refused: Option<String>,

@@ -7,17 +7,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use url::Url;
+use utoipa::ToSchema;
 
 use super::edits::lock_unchanged;
 use super::endpoint::EndpointRoute;
+use super::view::RejectionView;
 use super::{Control, ControlError, FlowEdit};
-use crate::delivery::client::EndpointClients;
+use crate::delivery::client::{EndpointClients, PostPreview};
 use crate::domain::batch::{ProcessError, Rejection};
 use crate::domain::flow_definition::{FlowDefinition, FlowDraft, FlowRecord};
 use crate::domain::message::{Body, DeliveryFacts, Record};
 use crate::domain::outbox::OutboxItem;
 use crate::domain::problem::Problem;
 use crate::domain::processing::ProcessingRules;
+use crate::domain::redaction::shown_url;
 use crate::domain::schema::PayloadSchema;
 use crate::domain::topic::TopicFilter;
 use crate::domain::topic_trial::{TopicVerdict, check_topic};
@@ -25,6 +28,15 @@ use crate::store::{self, BatchRules, FlowTransaction, OutboxGauge, RehearsedMess
 
 /// The inbox in the key of a rehearsed post. No inbox has this id.
 const INBOX_ID: &str = "rehearsal";
+
+/// What a rehearsal may use besides the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surroundings {
+    /// The secrets and the names that this machine knows.
+    Site,
+    /// Nothing: secrets have placeholders, and no name is resolved.
+    File,
+}
 
 /// A message to rehearse. What is missing is made up from the flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +50,7 @@ pub struct TestMessage {
 }
 
 /// What would become of a message in a flow. Without secrets.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Rehearsal {
     /// Code of the flow.
     pub code: String,
@@ -63,7 +75,7 @@ pub struct Rehearsal {
     /// The request of its post.
     pub request: Option<TestRequest>,
     /// Its dead letter.
-    pub dead_letter: Option<TestDeadLetter>,
+    pub dead_letter: Option<RejectionView>,
     /// Warnings about an edited flow.
     pub problems: Vec<Problem>,
     /// Whether the flow would get the message and process it.
@@ -71,7 +83,7 @@ pub struct Rehearsal {
 }
 
 /// A row of `data`. The names are those of the columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TestRow {
     /// Name of the attribute.
     pub attribute_name: Option<String>,
@@ -80,7 +92,7 @@ pub struct TestRow {
 }
 
 /// The request of a post, without secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct TestRequest {
     /// The HTTP method.
     pub method: String,
@@ -97,21 +109,12 @@ pub struct TestRequest {
 }
 
 /// A header of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TestHeader {
     /// Its name, in lower case.
     pub name: String,
     /// Its value, `***` for a secret.
     pub value: String,
-}
-
-/// A dead letter that would be written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TestDeadLetter {
-    /// Its reason.
-    pub reason: String,
-    /// The error.
-    pub detail: String,
 }
 
 impl Control {
@@ -125,46 +128,64 @@ impl Control {
     ) -> Result<Rehearsal, ControlError> {
         let flows = self.flows().await?;
         let flow = super::flows::find(&flows, code)?;
-        let definition = edit.apply(&flow.definition);
+        let new = edit.apply(&flow.definition);
+        if new == flow.definition {
+            return self.rehearse_flow(flow, message, Surroundings::Site).await;
+        }
         let others = flows.iter().filter(|other| other.id != flow.id);
-        let (draft, problems) = if definition == flow.definition {
-            (None, Vec::new())
-        } else {
-            let problems = self.warnings_unless_errors(&definition, others).await?;
-            let draft = FlowDraft { flow: flow.id, old: flow.definition.clone(), new: definition.clone() };
-            self.try_draft(flow, &draft).await?;
-            (Some(draft), problems)
-        };
-        let topic = topic(&definition, message.topic)?;
-        let payload = payload(&definition, message.payload)?;
-        let record = Record {
-            offset: 0,
-            received_at_us: now_us(),
-            topic: topic.clone(),
-            body: Body::Whole(payload.clone()),
-            delivery: DeliveryFacts { user_properties: message.user_properties, ..DeliveryFacts::default() },
-        };
-        let rules = self.rehearsal_rules(flow).await?;
-        let rehearsed =
-            store::rehearse_message(&self.database, &rules, flow.id, record, draft.as_ref()).await?;
-        let verdict = self.judge_of(&topic)(&definition);
+        let problems = self.warnings_unless_errors(&new, others).await?;
+        let draft = FlowDraft { flow: flow.id, old: flow.definition.clone(), new };
+        self.try_draft(flow, &draft).await?;
+        let rehearsal = self.rehearse_draft(flow, Some(&draft), message, Surroundings::Site).await?;
+        Ok(Rehearsal { problems, ..rehearsal })
+    }
+
+    /// Rehearses a message for a flow as it is.
+    pub(super) async fn rehearse_flow(
+        &self,
+        flow: &FlowRecord,
+        message: TestMessage,
+        surroundings: Surroundings,
+    ) -> Result<Rehearsal, ControlError> {
+        self.rehearse_draft(flow, None, message, surroundings).await
+    }
+
+    async fn rehearse_draft(
+        &self,
+        flow: &FlowRecord,
+        draft: Option<&FlowDraft>,
+        message: TestMessage,
+        surroundings: Surroundings,
+    ) -> Result<Rehearsal, ControlError> {
+        let definition = draft.map_or(&flow.definition, |draft| &draft.new);
+        let topic = topic(definition, message.topic)?;
+        let payload = payload(definition, message.payload)?;
+        let verdict = self.judge_of(&topic)(definition);
         let mut rehearsal = Rehearsal {
-            code: definition.code,
+            code: definition.code.clone(),
             is_draft: draft.is_some(),
-            filter: definition.topic,
-            topic,
+            filter: definition.topic.clone(),
+            topic: topic.clone(),
             payload: String::from_utf8_lossy(&payload).into_owned(),
             ok: verdict == TopicVerdict::Matches,
             verdict: verdict.name(),
             explanation: verdict.to_string(),
-            message_id: None,
-            repeats: None,
-            rows: Vec::new(),
-            request: None,
-            dead_letter: None,
-            problems,
+            ..Rehearsal::default()
         };
-        rehearsal.add(rehearsed, self).await;
+        let record = Record {
+            offset: 0,
+            received_at_us: now_us(),
+            topic,
+            body: Body::Whole(payload),
+            delivery: DeliveryFacts { user_properties: message.user_properties, ..DeliveryFacts::default() },
+        };
+        let rules = self.rehearsal_rules(flow).await?;
+        let rehearsed = store::rehearse_message(&self.database, &rules, flow.id, record, draft).await?;
+        if let Some(item) = rehearsal.add(rehearsed) {
+            let request = self.test_request(item, surroundings).await;
+            rehearsal.ok &= request.problem.is_none() && !request.endpoint.is_refused();
+            rehearsal.request = Some(request);
+        }
         Ok(rehearsal)
     }
 
@@ -187,58 +208,51 @@ impl Control {
     }
 
     /// The request of a post, and where it would go. A problem of this machine is part of the answer.
-    async fn test_request(&self, item: OutboxItem) -> TestRequest {
+    async fn test_request(&self, mut item: OutboxItem, surroundings: Surroundings) -> TestRequest {
         let route = &self.settings.http_route;
-        let endpoint = match Url::parse(&item.destination.url) {
-            Ok(url) => EndpointRoute::resolve(&url, route).await,
-            Err(_) => EndpointRoute::default(),
+        let endpoint = match (surroundings, Url::parse(&item.destination.url)) {
+            (Surroundings::Site, Ok(url)) => EndpointRoute::resolve(&url, route).await,
+            _ => EndpointRoute::default(),
         };
-        let clients = EndpointClients::new(self.settings.http_timeout, route);
+        if surroundings == Surroundings::File {
+            let options = item.destination.options.as_ref();
+            item.destination.options = options.map(|options| options.with_placeholders().into());
+        }
         let item = Arc::new(item);
-        match clients.preview(&item) {
-            Ok(preview) => TestRequest {
-                method: preview.method,
-                url: preview.url,
-                headers: preview
-                    .headers
-                    .into_iter()
-                    .map(|(name, value)| TestHeader { name, value })
-                    .collect(),
-                body: String::from_utf8_lossy(&preview.body).into_owned(),
+        match EndpointClients::new(self.settings.http_timeout, route).preview(&item) {
+            Ok(PostPreview { method, url, headers, body }) => TestRequest {
+                method,
+                url,
+                headers: headers.into_iter().map(|(name, value)| TestHeader { name, value }).collect(),
+                body: String::from_utf8_lossy(&body).into_owned(),
                 endpoint,
                 problem: None,
             },
             Err(error) => TestRequest {
-                method: String::new(),
-                url: crate::domain::redaction::shown_url(&item.destination.url),
-                headers: Vec::new(),
-                body: String::new(),
+                url: shown_url(&item.destination.url),
                 endpoint,
                 problem: Some(error.to_string()),
+                ..TestRequest::default()
             },
         }
     }
 }
 
 impl Rehearsal {
-    async fn add(&mut self, rehearsed: RehearsedMessage, control: &Control) {
-        let RehearsedMessage { result, rows, post } = rehearsed;
-        match result {
+    /// Adds what the database says. Returns the row of the outbox.
+    fn add(&mut self, rehearsed: RehearsedMessage) -> Option<OutboxItem> {
+        match rehearsed.result {
             Ok(done) => self.message_id = Some(done.message_id),
             Err(ProcessError::Repeated { message_id, .. }) => self.repeats = Some(message_id),
             Err(ProcessError::Rejected(Rejection { message_id, reason, detail, .. })) => {
                 self.message_id = message_id;
-                self.dead_letter = Some(TestDeadLetter { reason: reason.to_string(), detail });
+                self.dead_letter = Some(RejectionView { reason: reason.to_string(), detail });
                 self.ok = false;
             }
         }
         let row = |RehearsedRow { name, value }| TestRow { attribute_name: name, attribute_value: value };
-        self.rows = rows.into_iter().map(row).collect();
-        if let Some(item) = post {
-            let request = control.test_request(item).await;
-            self.ok &= request.problem.is_none() && !request.endpoint.is_refused();
-            self.request = Some(request);
-        }
+        self.rows = rehearsed.rows.into_iter().map(row).collect();
+        rehearsed.post
     }
 }
 

@@ -94,18 +94,8 @@ impl OriginClients {
         Ok(sent?)
     }
 
-    /// A request with the headers that depend on nothing but `target`.
-    pub(super) fn request(&self, peer: Peer<'_>, method: &Method) -> Result<ClientRequest, PostError> {
-        let target = peer.target;
-        let request = self
-            .client(peer)?
-            .request(method.clone(), target.uri.clone())
-            .insert_header((header::HOST, target.host_header.clone()))
-            .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
-        Ok(match target.proxy_authorization().filter(|_| !target.is_https) {
-            Some(words) => request.insert_header((header::PROXY_AUTHORIZATION, words)),
-            None => request,
-        })
+    fn request(&self, peer: Peer<'_>, method: &Method) -> Result<ClientRequest, PostError> {
+        Ok(request_to(peer.target, method, &self.client(peer)?))
     }
 
     /// The client for `peer`; created if there is none.
@@ -186,6 +176,18 @@ impl OriginClients {
             .timeout(self.never)
             .conn_keep_alive(CONNECTION_IDLE);
         Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
+    }
+}
+
+/// A request with the headers that depend on nothing but `target`.
+pub(super) fn request_to(target: &PostTarget, method: &Method, client: &Client) -> ClientRequest {
+    let request = client
+        .request(method.clone(), target.uri.clone())
+        .insert_header((header::HOST, target.host_header.clone()))
+        .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
+    match target.proxy_authorization().filter(|_| !target.is_https) {
+        Some(words) => request.insert_header((header::PROXY_AUTHORIZATION, words)),
+        None => request,
     }
 }
 

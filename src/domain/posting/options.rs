@@ -9,6 +9,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
 use super::super::credential::Credential;
+use super::super::redaction::HIDDEN;
 
 /// How the messages of a flow are posted. Each default is what a flow without options does.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -53,6 +54,9 @@ impl Eq for DeliveryOptions {}
 /// Posts of a flow at the same time, with the order `none`.
 const DEFAULT_IN_FLIGHT: u32 = 8;
 
+/// Stands for a secret of Standard Webhooks: 32 zero bytes.
+const PLACEHOLDER_KEY: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 impl DeliveryOptions {
     /// Maximum number of posts at the same time.
     #[must_use]
@@ -60,6 +64,20 @@ impl DeliveryOptions {
         match self.order {
             PostOrder::Strict => 1,
             PostOrder::None => self.max_in_flight.unwrap_or(DEFAULT_IN_FLIGHT) as usize,
+        }
+    }
+
+    /// The same with placeholders for secrets and files, for a request that is shown and never sent.
+    #[must_use]
+    pub fn with_placeholders(&self) -> Self {
+        let hidden = || Credential::new(HIDDEN.to_owned());
+        let signing = |_: &Credential| Credential::new(PLACEHOLDER_KEY.to_owned());
+        Self {
+            headers: self.headers.keys().map(|name| (name.clone(), hidden())).collect(),
+            auth: self.auth.as_ref().map(|_| Auth::Bearer { token: hidden() }),
+            tls: TlsOptions::default(),
+            signing_secrets: self.signing_secrets.iter().map(signing).collect(),
+            ..self.clone()
         }
     }
 }

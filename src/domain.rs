@@ -16,6 +16,7 @@ pub mod flow_changes;
 pub mod flow_check;
 pub mod flow_definition;
 pub mod flow_diff;
+pub mod flow_file;
 pub mod flow_options;
 pub mod flow_version;
 pub mod id_use;

@@ -64,8 +64,7 @@ impl Control {
         Ok(store::read_edits(&self.database, HistoryRange { kind, name, before, limit }).await?)
     }
 
-    /// The version of a flow: changes with each of the columns that people write. Says nothing about the secrets in
-    /// them.
+    /// The version of a flow: changes with each of the columns that people write, and gives nothing of them away.
     pub async fn version(&self, flow: &FlowRecord) -> Result<String, ControlError> {
         let key = self.version_key.get_or_try_init(|| store::database_key(&self.database)).await?;
         Ok(flow_version(key, &flow.definition))

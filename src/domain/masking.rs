@@ -1,8 +1,7 @@
 //! Definitions with their secrets masked as `***`, and the way back.
 //!
 //! One rule for everything that returns a masked definition (a file, the API, the history): `***` stands for the value
-//! that the row has in that place. It is never taken literally, and a secret that the row does not have cannot come
-//! from it.
+//! that the row has in that place. It is never taken literally, and gives no secret that the row does not have.
 
 mod options;
 
@@ -58,8 +57,13 @@ impl MaskedFlow {
         }
     }
 
-    /// The flow that it stands for, beside the row as it is at present. Names each value of which only the mask is
-    /// known.
+    /// The flow with `***` taken literally, for checks.
+    #[must_use]
+    pub fn as_given(&self) -> FlowDefinition {
+        self.with_secrets(self.endpoint_url.clone(), self.options.clone())
+    }
+
+    /// The flow that it stands for, beside the row as it is at present. Names each `***` without a value in the row.
     pub fn restore(&self, present: Option<&FlowDefinition>) -> Result<FlowDefinition, Vec<Problem>> {
         let mut problems = Vec::new();
         let present_url = present.and_then(|flow| flow.endpoint_url.as_deref());
@@ -73,7 +77,11 @@ impl MaskedFlow {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(FlowDefinition {
+        Ok(self.with_secrets(endpoint_url, options))
+    }
+
+    fn with_secrets(&self, endpoint_url: Option<String>, options: Option<String>) -> FlowDefinition {
+        FlowDefinition {
             code: self.code.clone(),
             description: self.description.clone(),
             topic: self.topic.clone(),
@@ -83,7 +91,7 @@ impl MaskedFlow {
             options,
             message_key: self.message_key.clone(),
             enabled: self.enabled,
-        })
+        }
     }
 
     /// The columns for programs: schema and options as JSON.
@@ -160,7 +168,17 @@ impl MaskedServer {
             }
             given => given.map(Credential::new),
         };
-        Ok(ServerDefinition {
+        Ok(self.with_password(password))
+    }
+
+    /// The broker with `***` taken literally, for checks.
+    #[must_use]
+    pub fn as_given(&self) -> ServerDefinition {
+        self.with_password(self.password.as_deref().map(Credential::new))
+    }
+
+    fn with_password(&self, password: Option<Credential>) -> ServerDefinition {
+        ServerDefinition {
             host: self.host.clone(),
             port: self.port,
             username: self.username.as_deref().map(Credential::new),
@@ -172,7 +190,7 @@ impl MaskedServer {
             client_cert_file: self.client_cert_file.clone(),
             client_key_file: self.client_key_file.clone(),
             protocol_version: self.protocol_version.clone(),
-        })
+        }
     }
 }
 

@@ -81,8 +81,8 @@ fn flow_record(row: &QueryResult) -> Result<FlowRecord, sea_orm::DbErr> {
 /// Most ids of one statement.
 const CHUNK_IDS: usize = 512;
 
-/// A transaction that edits flows. Dropped without [`commit`](Self::commit), it changes nothing. Its edits become part of
-/// the history.
+/// A transaction that edits flows. Dropped without [`commit`](Self::commit), it changes nothing. The history gets its
+/// edits.
 pub struct FlowTransaction {
     transaction: DatabaseTransaction,
     dialect: Dialect,

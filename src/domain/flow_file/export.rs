@@ -1,0 +1,86 @@
+//! A file of the rows of the tables, without secrets.
+
+use super::place::Place;
+use super::tree::{Member, Node, NodeValue};
+use super::write;
+use crate::domain::flow_definition::FlowRecord;
+use crate::domain::masking::{MaskedFlow, MaskedServer};
+use crate::domain::server_definition::ServerRecord;
+
+const HEAD: &str = "\
+# Written by `mqtt-gateway flows export`. A secret is shown as ***, which stands for the value that the row has.
+";
+
+/// Writes flows and, if there are any, brokers. Columns with their default are left out.
+#[must_use]
+pub fn export(flows: &[FlowRecord], servers: Option<&[ServerRecord]>) -> String {
+    let flows = flows.iter().map(|flow| flow_node(&MaskedFlow::new(&flow.definition))).collect();
+    let mut document = vec![member("flows", NodeValue::List(flows))];
+    if let Some(servers) = servers {
+        let servers = servers.iter().map(|server| server_node(&MaskedServer::new(&server.definition)));
+        document.push(member("servers", NodeValue::List(servers.collect())));
+    }
+    format!("{HEAD}{}", write::document(&NodeValue::Map(document).into()))
+}
+
+fn flow_node(flow: &MaskedFlow) -> Node {
+    let mut members = vec![text("code", &flow.code)];
+    if !flow.description.is_empty() {
+        members.push(text("description", &flow.description));
+    }
+    members.extend([text("topic", &flow.topic), text("action", &flow.action)]);
+    members.extend(json("payload_schema", flow.payload_schema.as_deref()));
+    members.extend(optional("endpoint_url", flow.endpoint_url.as_deref()));
+    members.extend(json("options", flow.options.as_deref()));
+    members.extend(optional("message_key", flow.message_key.as_deref()));
+    if flow.enabled != Some(true) {
+        members.push(member("enabled", NodeValue::Bool(false)));
+    }
+    NodeValue::Map(members).into()
+}
+
+fn server_node(server: &MaskedServer) -> Node {
+    let mut members = vec![text("host", &server.host)];
+    members.extend(server.port.map(|port| member("port", NodeValue::Number(port.into()))));
+    members.extend(optional("username", server.username.as_deref()));
+    members.extend(optional("password", server.password.as_deref()));
+    if server.enabled != Some(true) {
+        members.push(member("enabled", NodeValue::Bool(false)));
+    }
+    for (name, flag) in [("is_default", server.is_default), ("tls", server.tls)] {
+        members.extend((flag == Some(true)).then(|| member(name, NodeValue::Bool(true))));
+    }
+    for (name, value) in [
+        ("ca_file", &server.ca_file),
+        ("client_cert_file", &server.client_cert_file),
+        ("client_key_file", &server.client_key_file),
+        ("protocol_version", &server.protocol_version),
+    ] {
+        members.extend(optional(name, value.as_deref()));
+    }
+    NodeValue::Map(members).into()
+}
+
+fn member(name: &str, value: NodeValue) -> Member {
+    Member { name: name.to_owned(), at: Place::default(), value: value.into() }
+}
+
+fn text(name: &str, text: &str) -> Member {
+    member(name, NodeValue::Text(text.to_owned()))
+}
+
+/// Nothing for a blank text: it counts as none.
+fn optional(name: &str, value: Option<&str>) -> Option<Member> {
+    value.filter(|value| !value.trim().is_empty()).map(|value| text(name, value))
+}
+
+/// A JSON text as what it is; a text that is no JSON as a text.
+fn json(name: &str, value: Option<&str>) -> Option<Member> {
+    let value = value.filter(|value| !value.trim().is_empty())?;
+    let node = Node::from_json(value).unwrap_or_else(|| NodeValue::Text(value.to_owned()).into());
+    (node.value != NodeValue::Null).then(|| Member {
+        name: name.to_owned(),
+        at: Place::default(),
+        value: node,
+    })
+}

@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod retire;
 mod servers;
+mod tail;
 mod tokens;
 #[cfg(feature = "tools")]
 mod tools;
@@ -109,6 +110,9 @@ enum Command {
     /// Print completions for shells, or write man pages.
     #[command(subcommand, hide = true)]
     Generate(generate::Generated),
+    /// Show what becomes of messages while it happens: stored, posted, or dead letters.
+    #[command(after_help = tail::HELP)]
+    Tail(tail::TailOptions),
     /// List, replay and discard messages that could not be processed, without SQL.
     DeadLetters(dead_letters::LettersCommand),
     /// List, retry and cancel posts that wait for their endpoint, without SQL.
@@ -142,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Servers(command) => servers::run(command),
         Command::Explain(options) => explain::run_explain(options),
         Command::Publish(options) => explain::run_publish(options),
+        Command::Tail(options) => tail::run(options),
         Command::Generate(generated) => generate::run(&generated, CommandLine::command()),
         Command::DeadLetters(command) => dead_letters::run(command),
         Command::Deliveries(command) => deliveries::run(command),

@@ -16,6 +16,7 @@
 //!  event_line.rs    shows what became of a message
 //!  lazy.rs          connects to the database when it is needed, for a running gateway
 //!  access.rs        recognises tokens
+//!  live.rs          makes tokens for commands that ask a running gateway
 //!  tokens.rs        lists, adds and revokes tokens of the API
 //!  view.rs          the documents of all of them
 //! ```
@@ -33,6 +34,7 @@ mod explain;
 mod flows;
 mod history;
 mod lazy;
+mod live;
 mod rehearsal;
 pub mod servers;
 pub(crate) mod time_text;
@@ -50,6 +52,7 @@ pub use explain::{ExplainedFlow, Explanation};
 pub use flows::FlowFilter;
 pub use history::HistoryEntryView;
 pub use lazy::LazyControl;
+pub use live::LiveToken;
 pub use rehearsal::{Rehearsal, TestHeader, TestMessage, TestRequest, TestRow};
 pub use servers::{EditedServer, ServerFields};
 pub use tokens::AddedToken;

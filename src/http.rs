@@ -15,8 +15,12 @@
 mod answers;
 mod api;
 mod connections;
+mod event_client;
+mod event_text;
 mod metrics_text;
 mod server;
 pub(crate) mod thread;
 
+pub(crate) use event_client::{FollowError, Followed, follow_events};
+pub(crate) use event_text::StreamedEvent;
 pub(crate) use server::AdminServer;

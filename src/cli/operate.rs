@@ -45,7 +45,7 @@ pub(super) fn run(
 }
 
 /// The user of the operating system who runs the command.
-fn origin() -> EditOrigin {
+pub(super) fn origin() -> EditOrigin {
     let id = Uid::current();
     let user = User::from_uid(id).ok().flatten();
     EditOrigin::Command(user.map_or_else(|| format!("user {id}"), |user| user.name))

@@ -1,5 +1,7 @@
 //! Characters that are not displayed or change the display of others.
 
+use std::fmt::Write;
+
 /// Whether the character can disguise a text: control characters, line and paragraph separators, and the Unicode
 /// category Cf, such as marks of writing direction.
 #[must_use]
@@ -30,6 +32,25 @@ pub fn is_invisible(c: char) -> bool {
         | '\u{e0001}'
         | '\u{e0020}'..='\u{e007f}'
     )
+}
+
+/// Escapes invisible characters in JSON. JSON permits them unescaped, but only inside strings.
+#[must_use]
+pub fn escape_in_json(json: String) -> String {
+    if !json.contains(is_invisible) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_invisible(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]

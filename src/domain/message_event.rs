@@ -1,6 +1,7 @@
 //! What became of a message, as it is shown while it happens.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::batch::{BatchEntry, ProcessError, ProcessResult};
 use super::condition::timestamp;
@@ -17,7 +18,7 @@ pub const MAX_EVENT_TEXT_BYTES: usize = 1024;
 
 named_enum! {
     /// What became of a message.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
     #[serde(rename_all = "snake_case")]
     pub enum MessageOutcome {
         /// Its rows are committed.
@@ -40,7 +41,7 @@ impl MessageOutcome {
 }
 
 /// What became of one message in one flow. All texts are bounded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MessageEvent {
     /// What became of it.
     pub outcome: MessageOutcome,
@@ -170,6 +171,24 @@ impl MessageEvent {
     }
 }
 
+/// Which events a listener wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only those of the flow with this code.
+    pub flow: Option<String>,
+    /// Only these outcomes; all if empty.
+    pub outcomes: Vec<MessageOutcome>,
+}
+
+impl EventFilter {
+    /// Whether the listener wants this event.
+    #[must_use]
+    pub fn matches(&self, event: &MessageEvent) -> bool {
+        let is_of_flow = self.flow.is_none() || self.flow == event.flow;
+        is_of_flow && (self.outcomes.is_empty() || self.outcomes.contains(&event.outcome))
+    }
+}
+
 /// Finds the record of a result in its batch.
 #[must_use]
 pub fn record_of<'a>(
@@ -275,6 +294,17 @@ mod tests {
         let entries = [entry(1), entry(3), entry(9)];
         assert_eq!(record_of(&result(Action::StoreDb), &entries).map(|record| record.offset), Some(3));
         assert_eq!(record_of(&result(Action::StoreDb), &entries[..1]), None);
+    }
+
+    #[test]
+    fn filters_choose_by_flow_and_outcome() {
+        let record = record(3, Body::Whole(Vec::new()));
+        let event = MessageEvent::from_result(&result(Action::StoreDb), &record, NOW_US).unwrap();
+        let matches = |flow: Option<&str>, outcomes: &[MessageOutcome]| {
+            EventFilter { flow: flow.map(str::to_owned), outcomes: outcomes.to_vec() }.matches(&event)
+        };
+        assert!(matches(None, &[]) && matches(Some("F"), &[MessageOutcome::Dead, MessageOutcome::Stored]));
+        assert!(!matches(Some("G"), &[]) && !matches(None, &[MessageOutcome::Dead]));
     }
 
     proptest! {

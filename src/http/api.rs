@@ -15,6 +15,7 @@
 mod answer;
 mod body;
 mod description;
+mod events;
 mod flows;
 mod gate;
 mod hosts;
@@ -64,6 +65,7 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
         .wrap(from_fn(gate::gate))
         .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
         .service(description::describe_api)
+        .configure(events::routes)
         .configure(flows::routes)
         .configure(tokens::routes);
     config.service(scope);

@@ -53,6 +53,13 @@ impl Events {
         Listener { events, listeners: Arc::clone(&self.listeners) }
     }
 
+    /// Begins to listen, unless there are `max_listeners` already.
+    #[must_use]
+    pub fn listen_within(&self, max_listeners: usize) -> Option<Listener> {
+        // Two callers at the same moment may exceed the limit by one.
+        (self.listeners.load(Relaxed) < max_listeners).then(|| self.listen())
+    }
+
     /// Emits the committed results of a batch.
     pub fn emit_results(&self, batch: &Batch, results: &[Result<ProcessResult, ProcessError>]) {
         if !self.are_wanted() {
@@ -202,6 +209,7 @@ mod tests {
         assert!(!events.are_wanted());
         let listener = events.listen();
         assert!(events.are_wanted());
+        assert!(events.listen_within(1).is_none() && events.listen_within(2).is_some());
         drop(listener);
         assert!(!events.are_wanted());
         events.emit_results(&batch(), &stored(1));

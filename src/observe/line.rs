@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::format::timestamp;
 use super::length::cut;
-use crate::domain::invisible::is_invisible;
+use crate::domain::invisible::{escape_in_json, is_invisible};
 
 /// The logger name in the error file, part of its documented format.
 const NAME: &str = "mqtt_gateway";
@@ -50,7 +50,7 @@ pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) ->
         let _ = write!(line, "{}:{value}", Json::String(name));
     }
     line.push('}');
-    escaped_in_json(line)
+    escape_in_json(line)
 }
 
 /// Returns the message of a record, limited to `max_chars` characters.
@@ -85,26 +85,8 @@ fn printable<'a>(text: &'a str, line_break: &str) -> Cow<'a, str> {
 fn bare_or_quoted(value: &Json) -> String {
     match value {
         Json::String(text) if is_bare(text) => text.clone(),
-        other => escaped_in_json(other.to_string()),
+        other => escape_in_json(other.to_string()),
     }
-}
-
-/// Escapes invisible characters in JSON. JSON permits them unescaped, but only inside strings.
-fn escaped_in_json(json: String) -> String {
-    if !json.contains(is_invisible) {
-        return json;
-    }
-    let mut escaped = String::with_capacity(json.len());
-    for c in json.chars() {
-        if is_invisible(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(escaped, "\\u{unit:04x}");
-            }
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
 }
 
 fn is_bare(text: &str) -> bool {

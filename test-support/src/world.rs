@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
@@ -364,6 +364,13 @@ impl World {
     pub fn publish_all(&self, messages: impl IntoIterator<Item = Message>) {
         let mut publisher = self.publisher.borrow_mut();
         publisher.get_or_insert_with(|| Publisher::connect(self.broker.address)).publish_all(messages);
+    }
+
+    /// A subcommand that runs on, with pipes for both outputs.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(self.directory()).env_clear().envs(&self.settings);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// A subcommand, run to its end.

@@ -1,6 +1,7 @@
 //! The REST API, asked of the real binary as a program would.
 
 mod access;
+mod events;
 mod pages;
 
 use std::net::SocketAddr;

@@ -26,6 +26,7 @@ mod history;
 mod noticed;
 mod rehearsal;
 mod servers;
+mod tail;
 
 use serde_json::Value;
 use test_support::world::{Backend, World, text_of};

@@ -7,7 +7,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::operations::Operations;
-use super::{flows, problem, tokens};
+use super::{events, flows, problem, tokens};
+use crate::domain::message_event::MessageEvent;
 use crate::domain::problem::{Problem, ProblemLevel};
 
 /// Where the API is.
@@ -23,13 +24,14 @@ const PREFIX: &str = "/api/v1";
     servers((url = "/api/v1")),
     paths(
         describe_api,
+        events::stream_events,
         flows::list_flows,
         flows::show_flow,
         tokens::list_tokens,
         tokens::add_token,
         tokens::revoke_token,
     ),
-    components(schemas(problem::ProblemDetails, Problem, ProblemLevel)),
+    components(schemas(problem::ProblemDetails, Problem, ProblemLevel, MessageEvent)),
     modifiers(&Common),
 )]
 struct Description;

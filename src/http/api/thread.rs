@@ -62,6 +62,12 @@ impl ApiThread {
         .await?
     }
 
+    /// Has the thread do work that goes on after the answer has begun.
+    pub(super) fn begin(&self, work: impl AsyncFnOnce() + Send + 'static) -> Result<(), ApiProblem> {
+        let job = move || drop(task::spawn_local(async move { work().await }));
+        self.jobs.send(Box::new(job)).map_err(|_| ApiProblem::internal())
+    }
+
     /// Names of the gateway in the header `Host`.
     pub(super) fn hosts(&self) -> &[String] {
         &self.control.settings().api.hosts

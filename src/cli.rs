@@ -39,6 +39,8 @@ use crate::{app, files};
 
 /// Exit code of every failure without a code of its own.
 const FAILURE: i32 = 1;
+/// Exit code of a comparison that finds a difference.
+const DIFFERENT: i32 = 2;
 /// Exit code for a missing or malformed setting.
 const WRONG_SETTINGS: i32 = 2;
 
@@ -120,7 +122,11 @@ enum Command {
     /// List, add and revoke tokens of the API.
     Tokens(tokens::TokensCommand),
     /// Print the JSON Schema of the options of flows, for editors.
-    Schema,
+    Schema {
+        /// That of YAML files of flows instead.
+        #[arg(long)]
+        file: bool,
+    },
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
     #[command(after_help = audit::HELP)]
     Audit(audit::AuditOptions),
@@ -151,7 +157,8 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(command) => dead_letters::run(command),
         Command::Deliveries(command) => deliveries::run(command),
         Command::Tokens(command) => tokens::run(command),
-        Command::Schema => print_schema(),
+        Command::Schema { file: false } => print_schema(),
+        Command::Schema { file: true } => flows::print_file_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))
         }

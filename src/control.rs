@@ -10,6 +10,7 @@
 //!  endpoint.rs      resolves an endpoint, and checks its addresses
 //!  explain.rs       says what becomes of a message
 //!  rehearsal.rs     does what becomes of a message, and rolls back
+//!  as_code.rs       compares a file with the tables, and applies it
 //!  broker.rs        connects to a broker, and publishes
 //!  dead_letters.rs  reads, replays and discards dead letters
 //!  deliveries.rs    lists, retries and cancels waiting posts
@@ -22,6 +23,7 @@
 //! ```
 
 mod access;
+mod as_code;
 pub mod broker;
 mod checks;
 mod dead_letters;
@@ -42,6 +44,7 @@ mod tokens;
 pub mod view;
 
 pub use access::{AccessRefusal, Caller, TokenAccess};
+pub use as_code::{FilePlan, PlanEffects, PlannedChange, check_file};
 pub use checks::CheckedFlow;
 pub use dead_letters::LetterSelection;
 pub use edits::{EditedFlow, FlowEdit};

@@ -60,7 +60,7 @@ pub use dead_letters::{
 };
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
-pub use edit_history::{HistoryRange, read_edits};
+pub use edit_history::{HistoryRange, last_removals, read_edits};
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flow_revision::flow_revision;
@@ -77,7 +77,7 @@ pub use mqtt_servers::{
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use retention::{delete_excess_letters, delete_old_data, delete_old_letters};
-pub use server_table::{ServerEdit, edit_server, insert_server, read_servers};
+pub use server_table::read_servers;
 pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
 pub use tables::check_tables;
 pub use unsafe_table::UnsafeTable;

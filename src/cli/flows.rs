@@ -1,5 +1,6 @@
 //! `mqtt-gateway flows`: work with the rows of `flows`.
 
+mod as_code;
 mod edit;
 mod rehearse;
 mod view;
@@ -7,6 +8,8 @@ mod view;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+pub(super) use self::as_code::print_schema as print_file_schema;
+use self::as_code::{ApplyOptions, FlowFileArgument};
 use self::edit::FlowFields;
 use self::view::{list_table, show_fields};
 use super::history::{self, HistoryPage};
@@ -110,6 +113,37 @@ enum FlowsAction {
         #[arg(long, value_name = "NUMBER")]
         to: i64,
     },
+    /// Write flows as a YAML file, without secrets.
+    #[command(after_help = EXIT_CODES)]
+    Export {
+        /// Codes of the flows [default: all].
+        #[arg(value_name = "CODE")]
+        codes: Vec<String>,
+        /// Also write the brokers.
+        #[arg(long)]
+        servers: bool,
+    },
+    /// Compare a YAML file with the tables: what `apply` would change, and what that does.
+    #[command(after_help = as_code::DIFF_EXIT_CODES)]
+    Diff {
+        #[command(flatten)]
+        file: FlowFileArgument,
+    },
+    /// Make the tables as a YAML file says, all or nothing.
+    #[command(after_help = EXIT_CODES)]
+    Apply {
+        #[command(flatten)]
+        file: FlowFileArgument,
+        #[command(flatten)]
+        options: ApplyOptions,
+    },
+    /// Check a YAML file. Needs no database and no settings.
+    #[command(after_help = EXIT_CODES)]
+    Lint {
+        /// YAML file with flows, or - for standard input.
+        #[arg(value_name = "FILE")]
+        file: String,
+    },
     /// Have all gateways read the flows and brokers again, after edits by SQL.
     #[command(after_help = EXIT_CODES)]
     Touch,
@@ -118,7 +152,21 @@ enum FlowsAction {
 /// Runs the command and returns its exit code.
 pub(super) fn run(command: FlowsCommand) -> i32 {
     let FlowsCommand { output, action } = command;
-    operate::run(output, async |control| match action {
+    match action {
+        FlowsAction::Lint { file } => as_code::lint(&file, output),
+        FlowsAction::Diff { file } => {
+            operate::run_coded(output, async |control| as_code::diff(control, &file).await)
+        }
+        action => operate::run(output, async |control| perform(control, action).await),
+    }
+}
+
+async fn perform(control: &Control, action: FlowsAction) -> Result<CommandReport, ControlError> {
+    match action {
+        // These have their own ways.
+        FlowsAction::Lint { .. } | FlowsAction::Diff { .. } => Ok(CommandReport::default()),
+        FlowsAction::Export { codes, servers } => as_code::export(control, &codes, servers).await,
+        FlowsAction::Apply { file, options } => as_code::apply(control, &file, options).await,
         FlowsAction::List => list(control).await,
         FlowsAction::Show { code } => show(control, &code).await,
         FlowsAction::Validate { codes, .. } => validate(control, &codes).await,
@@ -133,7 +181,7 @@ pub(super) fn run(command: FlowsCommand) -> i32 {
         FlowsAction::History { code, page } => history::show(control, EditedKind::Flow, &code, page).await,
         FlowsAction::Rollback { code, to } => edit::roll_back(control, &code, to).await,
         FlowsAction::Touch => edit::touch(control).await,
-    })
+    }
 }
 
 async fn list(control: &Control) -> Result<CommandReport, ControlError> {

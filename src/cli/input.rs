@@ -40,6 +40,38 @@ fn read(option: &'static str, argument: &str) -> Result<Vec<u8>, ControlError> {
     fs::read(Path::new(argument)).map_err(|error| unreadable(&format!("the file {argument:?}"), error))
 }
 
+/// Longest file of flows in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// A file that was read.
+pub(super) struct FileArgument {
+    /// Its name, for messages.
+    pub name: String,
+    /// Its content.
+    pub text: String,
+}
+
+/// Reads the file with this name, or standard input for `-`.
+pub(super) fn file_argument(argument: &str) -> Result<FileArgument, ControlError> {
+    let name = if argument == STANDARD_INPUT { "standard input" } else { argument };
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        let reader: Box<dyn Read> = if argument == STANDARD_INPUT {
+            Box::new(io::stdin().lock())
+        } else {
+            Box::new(fs::File::open(Path::new(argument))?)
+        };
+        // One byte more: the reader of the file refuses it then.
+        reader.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error| {
+        let remedy = "give the name of a YAML file, or - for standard input";
+        ControlError::invalid("file", format!("cannot read {name}: {error}"), remedy)
+    })?;
+    Ok(FileArgument { name: name.to_owned(), text })
+}
+
 /// Asks a person for consent. Fails without a terminal, since a script has to consent by `--yes`.
 pub(super) fn confirm(question: &str) -> Result<(), ControlError> {
     let declined = |problem: &str| ControlError::invalid("--yes", problem, "repeat the command with --yes");

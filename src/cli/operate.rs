@@ -15,6 +15,18 @@ pub(super) fn run(
     options: OutputOptions,
     command: impl AsyncFnOnce(&Control) -> Result<CommandReport, ControlError>,
 ) -> i32 {
+    run_coded(options, async |control| {
+        let report = command(control).await?;
+        let code = if report.ok { 0 } else { FAILURE };
+        Ok((report, code))
+    })
+}
+
+/// The same for a command with an exit code of its own.
+pub(super) fn run_coded(
+    options: OutputOptions,
+    command: impl AsyncFnOnce(&Control) -> Result<(CommandReport, i32), ControlError>,
+) -> i32 {
     let loaded = match settings::load() {
         Ok(loaded) => loaded,
         Err(error) => return fatal(error.log_format(), &error, WRONG_SETTINGS),
@@ -33,9 +45,9 @@ pub(super) fn run(
     });
     // A closed standard output does not make the command fail: its work is done.
     match outcome {
-        Ok(report) => {
+        Ok((report, code)) => {
             let _ = report.print(options);
-            if report.ok { 0 } else { FAILURE }
+            code
         }
         Err(error) => {
             let _ = print_error(&error, options);

@@ -79,7 +79,8 @@ impl Control {
             let flow = restore(&masked, Some(&present.definition))?;
             return self.replace_flow(present, flow, &flows).await;
         }
-        let last_msg_id = self.last_number_of_removed(code).await?.ok_or_else(|| {
+        let last_msg_id = store::last_removals(&self.database, &[code.to_owned()]).await?.remove(code);
+        let last_msg_id = last_msg_id.ok_or_else(|| {
             let problem = "the flow was not removed by a command, so its last sequence number is unknown";
             let remedy = "add it by `mqtt-gateway flows add` with --last-msg-id";
             ControlError::invalid("last_msg_id", problem, remedy)
@@ -102,13 +103,6 @@ impl Control {
                 "give the entry before, or remove it by `mqtt-gateway flows remove`",
             )
         })
-    }
-
-    /// The last sequence number of a flow that was removed by a command, and not added since by other means.
-    pub(super) async fn last_number_of_removed(&self, code: &str) -> Result<Option<i64>, ControlError> {
-        let newest = self.history(EditedKind::Flow, code, None, 1).await?.pop();
-        let removal = newest.filter(|entry| entry.new_row.is_none());
-        Ok(removal.and_then(|entry| entry.counts_from).map(|next| next.saturating_sub(1)))
     }
 }
 

@@ -5,9 +5,9 @@ use crate::domain::broker::Broker;
 use crate::domain::credential::Credential;
 use crate::domain::problem::Problem;
 use crate::domain::server_definition::{ServerDefinition, ServerRecord};
-use crate::store::{self, LoadServerError, ServerEdit};
+use crate::store::{self, FlowTransaction, LoadServerError};
 
-const WHAT: &str = "MQTT server";
+pub(super) const WHAT: &str = "MQTT server";
 
 /// The columns to change. An empty text clears a column that may be empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,9 +112,9 @@ impl Control {
         };
         let mut server = ServerRecord { id: 0, definition: fields.apply(&blank) };
         let warnings = warnings_unless_errors(&server)?;
-        server.id = store::insert_server(&self.database, &self.origin, &server.definition)
-            .await
-            .map_err(ControlError::refused)?;
+        let mut transaction = FlowTransaction::begin(&self.database).await?;
+        server.id = transaction.insert_server(&server.definition).await.map_err(ControlError::refused)?;
+        transaction.commit(&self.origin).await?;
         Ok(EditedServer { server, changed: true, warnings })
     }
 
@@ -134,14 +134,28 @@ impl Control {
     }
 
     async fn change(&self, old: &ServerRecord, new: Option<&ServerDefinition>) -> Result<(), ControlError> {
-        match store::edit_server(&self.database, &self.origin, old, new)
-            .await
-            .map_err(ControlError::refused)?
-        {
-            ServerEdit::Made => Ok(()),
-            ServerEdit::Conflict => Err(ControlError::Conflict { what: WHAT, name: old.id.to_string() }),
+        let mut transaction = FlowTransaction::begin(&self.database).await?;
+        let locked = lock_server_unchanged(&transaction, old).await?;
+        match new {
+            Some(new) => transaction.update_server(&locked, new).await,
+            None => transaction.delete_server(&locked).await,
         }
+        .map_err(ControlError::refused)?;
+        if !transaction.is_empty() {
+            transaction.commit(&self.origin).await?;
+        }
+        Ok(())
     }
+}
+
+/// Locks the row. A row that another session changed since it was read is a conflict.
+pub(super) async fn lock_server_unchanged(
+    transaction: &FlowTransaction,
+    read: &ServerRecord,
+) -> Result<ServerRecord, ControlError> {
+    let locked = transaction.lock_server(read.id).await?;
+    let conflict = || ControlError::Conflict { what: WHAT, name: read.id.to_string() };
+    locked.filter(|locked| locked == read).ok_or_else(conflict)
 }
 
 /// The broker of a row that can be used.
@@ -149,7 +163,7 @@ pub fn broker(server: &ServerRecord) -> Result<Broker, ControlError> {
     store::broker_of(server).map_err(|error| ControlError::Invalid { problems: vec![unusable(&error)] })
 }
 
-fn unusable(error: &LoadServerError) -> Problem {
+pub(super) fn unusable(error: &LoadServerError) -> Problem {
     let (field, remedy) = match error {
         LoadServerError::InvalidPort { .. } => ("port", "correct it by `mqtt-gateway servers edit`"),
         LoadServerError::InvalidTls { .. } => ("tls", "give --tls true, or clear the files with ''"),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use super::message::FlowId;
 
 /// The columns of a flow that people write, as they are. Without a derived `Debug`, because URL and options may contain
@@ -33,6 +35,48 @@ impl FlowDefinition {
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.enabled == Some(true)
+    }
+
+    /// The same flow, with the values of `row` where they mean the same: JSON of another form, blanks for NULL.
+    #[must_use]
+    pub fn in_form_of(mut self, row: &Self) -> Self {
+        if is_same_json(self.payload_schema.as_deref(), row.payload_schema.as_deref()) {
+            self.payload_schema.clone_from(&row.payload_schema);
+        }
+        if is_same_json(self.options.as_deref(), row.options.as_deref()) {
+            self.options.clone_from(&row.options);
+        }
+        keep_blank(&mut self.endpoint_url, row.endpoint_url.as_ref());
+        keep_blank(&mut self.message_key, row.message_key.as_ref());
+        keep_flag(&mut self.enabled, row.enabled);
+        self
+    }
+}
+
+/// Blank texts and empty objects count as none.
+fn is_same_json(one: Option<&str>, other: Option<&str>) -> bool {
+    let value = |text: Option<&str>| match text.filter(|text| !text.trim().is_empty()) {
+        None => Some(Value::Null),
+        Some(text) => {
+            let value = serde_json::from_str::<Value>(text).ok()?;
+            Some(if value.as_object().is_some_and(serde_json::Map::is_empty) { Value::Null } else { value })
+        }
+    };
+    value(one).is_some_and(|one| Some(one) == value(other))
+}
+
+/// Keeps the value of a row if both count as none.
+pub(super) fn keep_blank(text: &mut Option<String>, row: Option<&String>) {
+    let is_blank = |text: Option<&String>| text.is_none_or(|text| text.trim().is_empty());
+    if is_blank(text.as_ref()) && is_blank(row) {
+        *text = row.cloned();
+    }
+}
+
+/// Keeps the value of a row if both count as the same: NULL is no.
+pub(super) fn keep_flag(flag: &mut Option<bool>, row: Option<bool>) {
+    if flag.unwrap_or(false) == row.unwrap_or(false) {
+        *flag = row;
     }
 }
 

@@ -22,7 +22,7 @@ mod write;
 use schemars::Schema;
 use serde_json::{Map, Value};
 
-pub use self::export::export;
+pub use self::export::Exported;
 pub use self::items::ExpectedRequest;
 pub use self::place::{FileProblem, Place};
 use super::dead_letter::DeadLetterReason;

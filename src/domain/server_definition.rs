@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::credential::Credential;
+use super::flow_definition::{keep_blank, keep_flag};
 use super::problem::Problem;
 
 /// The columns of a row of `mqtt_servers`, as they are.
@@ -69,6 +70,33 @@ impl ServerDefinition {
             ("protocol_version", self.protocol_version != new.protocol_version),
         ];
         columns.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    /// The same broker, with the values of `row` where they mean the same.
+    #[must_use]
+    pub fn in_form_of(mut self, row: &Self) -> Self {
+        for (flag, row) in [
+            (&mut self.enabled, row.enabled),
+            (&mut self.is_default, row.is_default),
+            (&mut self.tls, row.tls),
+        ] {
+            keep_flag(flag, row);
+        }
+        for (text, row) in [
+            (&mut self.ca_file, &row.ca_file),
+            (&mut self.client_cert_file, &row.client_cert_file),
+            (&mut self.client_key_file, &row.client_key_file),
+            (&mut self.protocol_version, &row.protocol_version),
+        ] {
+            keep_blank(text, row.as_ref());
+        }
+        let is_none = |text: &Option<Credential>| text.as_ref().is_none_or(|text| text.expose().is_empty());
+        for (text, row) in [(&mut self.username, &row.username), (&mut self.password, &row.password)] {
+            if is_none(text) && is_none(row) {
+                text.clone_from(row);
+            }
+        }
+        self
     }
 
     /// Finds problems that do not keep the gateway from connecting, and the missing host.

@@ -1,5 +1,7 @@
 //! The history of edits, written in the transactions of the edits.
 
+use std::collections::HashMap;
+
 use chrono::NaiveDateTime as DateTime;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
@@ -98,4 +100,33 @@ fn entry(row: &QueryResult) -> Result<HistoryEntry, DbErr> {
         new_row: row.try_get("", "new_row")?,
         counts_from: row.try_get("", "counts_from")?,
     })
+}
+
+/// The last sequence numbers of those flows whose newest entry is their removal, by their codes.
+pub async fn last_removals(
+    database: &Database,
+    codes: &[String],
+) -> Result<HashMap<String, i64>, StoreError> {
+    let mut found = HashMap::new();
+    for chunk in codes.chunks(CHUNK) {
+        let exact = database.dialect.exact_text("name");
+        let sql = format!(
+            "SELECT name, counts_from FROM edit_history WHERE new_row IS NULL AND id IN \
+             (SELECT MAX(id) FROM edit_history WHERE kind = 'flow' AND name IN ({marks}) GROUP BY {exact})",
+            marks = vec!["?"; chunk.len()].join(", "),
+        );
+        let values = chunk.iter().map(|code| Value::from(shortened(code)));
+        let query = statement(database.dialect.backend(), sql, values);
+        for row in database.connection.query_all_raw(query).await.while_doing(READING)? {
+            let read = || {
+                Ok::<(String, Option<i64>), DbErr>((
+                    row.try_get("", "name")?,
+                    row.try_get("", "counts_from")?,
+                ))
+            };
+            let (code, counts_from) = read().while_doing(READING)?;
+            found.insert(code, counts_from.unwrap_or(1).saturating_sub(1));
+        }
+    }
+    Ok(found)
 }

@@ -81,12 +81,12 @@ fn flow_record(row: &QueryResult) -> Result<FlowRecord, sea_orm::DbErr> {
 /// Most ids of one statement.
 const CHUNK_IDS: usize = 512;
 
-/// A transaction that edits flows. Dropped without [`commit`](Self::commit), it changes nothing. The history gets its
-/// edits.
+/// A transaction that edits flows and brokers. Dropped without [`commit`](Self::commit), it changes nothing. The history
+/// gets its edits.
 pub struct FlowTransaction {
-    transaction: DatabaseTransaction,
-    dialect: Dialect,
-    edits: Vec<NewEdit>,
+    pub(super) transaction: DatabaseTransaction,
+    pub(super) dialect: Dialect,
+    pub(super) edits: Vec<NewEdit>,
 }
 
 impl FlowTransaction {
@@ -166,6 +166,12 @@ impl FlowTransaction {
         Ok(())
     }
 
+    /// Whether nothing was edited.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
     /// Makes the edits count, made by `origin`. Every gateway reads the flows again.
     pub async fn commit(self, origin: &EditOrigin) -> Result<(), StoreError> {
         const DOING: &str = "committing the edit of the flow";
@@ -179,7 +185,12 @@ impl FlowTransaction {
         self.transaction.rollback().await.while_doing("undoing the edit of the flow")
     }
 
-    async fn execute(&self, sql: String, values: Vec<Value>, doing: &'static str) -> Result<(), StoreError> {
+    pub(super) async fn execute(
+        &self,
+        sql: String,
+        values: Vec<Value>,
+        doing: &'static str,
+    ) -> Result<(), StoreError> {
         let statement = statement(self.dialect.backend(), sql, values);
         self.transaction.execute_raw(statement).await.map(|_| ()).while_doing(doing)
     }

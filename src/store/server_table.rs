@@ -5,26 +5,16 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
-use super::edit_history::write_edits;
 use super::error::{StoreError, While};
-use super::flow_revision::raise_flow_revision;
+use super::flow_table::FlowTransaction;
 use super::statement::statement;
 use crate::domain::credential::Credential;
-use crate::domain::edit_history::{EditOrigin, NewEdit};
+use crate::domain::edit_history::NewEdit;
 use crate::domain::server_definition::{ServerDefinition, ServerRecord};
 
 /// The columns that hold texts, with their values.
 const TEXTS: [&str; 7] =
     ["host", "username", "password", "ca_file", "client_cert_file", "client_key_file", "protocol_version"];
-
-/// What became of an edit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerEdit {
-    /// It was made.
-    Made,
-    /// Another session changed or deleted the row meanwhile, so nothing was changed.
-    Conflict,
-}
 
 /// Reads all brokers, in the order of their ids.
 pub async fn read_servers(database: &Database) -> Result<Vec<ServerRecord>, StoreError> {
@@ -36,82 +26,74 @@ pub async fn read_servers(database: &Database) -> Result<Vec<ServerRecord>, Stor
     rows.iter().map(server_record).collect::<Result<_, _>>().while_doing(DOING)
 }
 
-/// Inserts a broker and returns its id.
-pub async fn insert_server(
-    database: &Database,
-    origin: &EditOrigin,
-    server: &ServerDefinition,
-) -> Result<i64, StoreError> {
-    const DOING: &str = "adding the MQTT server";
-    let dialect = database.dialect;
-    let transaction = database.begin().await?;
-    let flag = |flag: Option<bool>| flag.map_or("NULL", |flag| dialect.flag_value(flag));
-    let sql = format!(
-        "INSERT INTO mqtt_servers ({texts}, port, enabled, is_default, tls) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, {enabled}, {is_default}, {tls})",
-        texts = TEXTS.join(", "),
-        enabled = flag(server.enabled),
-        is_default = flag(server.is_default),
-        tls = flag(server.tls),
-    );
-    let mut values: Vec<Value> = texts(server).map(Value::from).into();
-    values.push(server.port.into());
-    let id = match dialect {
-        Dialect::MySql | Dialect::Sqlite => {
-            let inserted = transaction.execute_raw(statement(dialect.backend(), sql, values)).await;
-            i64::try_from(inserted.while_doing(DOING)?.last_insert_id()).unwrap_or(i64::MAX)
-        }
-        Dialect::Postgres => {
-            let sql = format!("{sql} RETURNING {}", dialect.wide("id"));
-            let row = transaction.query_one_raw(statement(dialect.backend(), sql, values)).await;
-            row.while_doing(DOING)?.map_or(Ok(0), |row| row.try_get_by_index(0)).while_doing(DOING)?
-        }
-    };
-    let edit = NewEdit::of_server(id, None, Some(server));
-    write_edits(&transaction, dialect, origin, edit.as_slice()).await.while_doing(DOING)?;
-    raise_flow_revision(&transaction, dialect).await.while_doing(DOING)?;
-    transaction.commit().await.while_doing(DOING)?;
-    Ok(id)
-}
-
-/// Writes the columns in which `new` differs from `old`, or deletes the row if there is no `new`.
-pub async fn edit_server(
-    database: &Database,
-    origin: &EditOrigin,
-    old: &ServerRecord,
-    new: Option<&ServerDefinition>,
-) -> Result<ServerEdit, StoreError> {
-    const DOING: &str = "changing the MQTT server";
-    let dialect = database.dialect;
-    let transaction = database.begin().await?;
-    let sql = format!(
-        "SELECT {} FROM mqtt_servers WHERE mqtt_servers.id = ?{}",
-        columns(dialect),
-        dialect.for_update()
-    );
-    let query = statement(dialect.backend(), sql, [old.id.into()]);
-    let row = transaction.query_one_raw(query).await.while_doing(DOING)?;
-    let locked = row.as_ref().map(server_record).transpose().while_doing(DOING)?;
-    if locked.as_ref() != Some(old) {
-        return Ok(ServerEdit::Conflict);
+impl FlowTransaction {
+    /// Locks the row of a broker and reads it.
+    pub async fn lock_server(&self, id: i64) -> Result<Option<ServerRecord>, StoreError> {
+        const DOING: &str = "locking the MQTT server";
+        let sql = format!(
+            "SELECT {} FROM mqtt_servers WHERE mqtt_servers.id = ?{}",
+            columns(self.dialect),
+            self.dialect.for_update()
+        );
+        let query = statement(self.dialect.backend(), sql, [id.into()]);
+        let row = self.transaction.query_one_raw(query).await.while_doing(DOING)?;
+        row.as_ref().map(server_record).transpose().while_doing(DOING)
     }
-    let (sql, mut values) = match new {
-        None => ("DELETE FROM mqtt_servers WHERE id = ?".to_owned(), Vec::new()),
-        Some(new) => {
-            let (sets, values) = changes(dialect, &old.definition, new);
-            if sets.is_empty() {
-                return Ok(ServerEdit::Made);
+
+    /// Inserts a broker and returns its id.
+    pub async fn insert_server(&mut self, server: &ServerDefinition) -> Result<i64, StoreError> {
+        const DOING: &str = "adding the MQTT server";
+        let dialect = self.dialect;
+        let flag = |flag: Option<bool>| flag.map_or("NULL", |flag| dialect.flag_value(flag));
+        let sql = format!(
+            "INSERT INTO mqtt_servers ({texts}, port, enabled, is_default, tls) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, {enabled}, {is_default}, {tls})",
+            texts = TEXTS.join(", "),
+            enabled = flag(server.enabled),
+            is_default = flag(server.is_default),
+            tls = flag(server.tls),
+        );
+        let mut values: Vec<Value> = texts(server).map(Value::from).into();
+        values.push(server.port.into());
+        let id = match dialect {
+            Dialect::MySql | Dialect::Sqlite => {
+                let inserted = self.transaction.execute_raw(statement(dialect.backend(), sql, values)).await;
+                i64::try_from(inserted.while_doing(DOING)?.last_insert_id()).unwrap_or(i64::MAX)
             }
-            (format!("UPDATE mqtt_servers SET {} WHERE id = ?", sets.join(", ")), values)
+            Dialect::Postgres => {
+                let sql = format!("{sql} RETURNING {}", dialect.wide("id"));
+                let row = self.transaction.query_one_raw(statement(dialect.backend(), sql, values)).await;
+                row.while_doing(DOING)?.map_or(Ok(0), |row| row.try_get_by_index(0)).while_doing(DOING)?
+            }
+        };
+        self.edits.extend(NewEdit::of_server(id, None, Some(server)));
+        Ok(id)
+    }
+
+    /// Writes the columns in which `new` differs from the locked row.
+    pub async fn update_server(
+        &mut self,
+        locked: &ServerRecord,
+        new: &ServerDefinition,
+    ) -> Result<(), StoreError> {
+        let (sets, mut values) = changes(self.dialect, &locked.definition, new);
+        if sets.is_empty() {
+            return Ok(());
         }
-    };
-    values.push(old.id.into());
-    transaction.execute_raw(statement(dialect.backend(), sql, values)).await.while_doing(DOING)?;
-    let edit = NewEdit::of_server(old.id, Some(&old.definition), new);
-    write_edits(&transaction, dialect, origin, edit.as_slice()).await.while_doing(DOING)?;
-    raise_flow_revision(&transaction, dialect).await.while_doing(DOING)?;
-    transaction.commit().await.while_doing(DOING)?;
-    Ok(ServerEdit::Made)
+        values.push(locked.id.into());
+        let sql = format!("UPDATE mqtt_servers SET {} WHERE id = ?", sets.join(", "));
+        self.execute(sql, values, "changing the MQTT server").await?;
+        self.edits.extend(NewEdit::of_server(locked.id, Some(&locked.definition), Some(new)));
+        Ok(())
+    }
+
+    /// Deletes a locked broker.
+    pub async fn delete_server(&mut self, locked: &ServerRecord) -> Result<(), StoreError> {
+        let sql = "DELETE FROM mqtt_servers WHERE id = ?".into();
+        self.execute(sql, vec![locked.id.into()], "removing the MQTT server").await?;
+        self.edits.extend(NewEdit::of_server(locked.id, Some(&locked.definition), None));
+        Ok(())
+    }
 }
 
 fn changes(dialect: Dialect, old: &ServerDefinition, new: &ServerDefinition) -> (Vec<String>, Vec<Value>) {

@@ -54,6 +54,11 @@ class Workload:
     def is_stateful(self) -> bool:
         return bool(self.document["kind"] == "StatefulSet")
 
+    @property
+    def applies_flows(self) -> bool:
+        """It works on tables alone: no message goes through it."""
+        return list(self.gateway.get("args", []))[:2] == ["flows", "apply"]
+
 
 def title(document: Document) -> str:
     """What a person calls it in a message."""

@@ -44,6 +44,7 @@ SITE = Rendering("examples/site")
 SITE_WITH_ALL = Rendering("examples/site", ("service-monitor", "keda"))
 SITE_SHARDED = Rendering("examples/site-sharded")
 RETIRE = Rendering("examples/retire")
+FLOWS = Rendering("examples/flows")
 
 ALL = [
     Rendering("base"),
@@ -59,4 +60,5 @@ ALL = [
     SITE_WITH_ALL,
     SITE_SHARDED,
     RETIRE,
+    FLOWS,
 ]

@@ -17,7 +17,7 @@ from checks import schemas, security
 from checks.network import ENDPOINTS
 from kustomize import MANIFESTS, NAMESPACE, ROOT, Kustomization, the_namespace
 from manifests import Document, Documents, named, of_kind, settings, stateful, title, workloads
-from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, SITE_WITH_ALL, Rendering, retired_from
+from renderings import ALL, FLOWS, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, SITE_WITH_ALL, Rendering, retired_from
 
 
 @pytest.mark.parametrize("check", checks.ALL.values(), ids=checks.ALL.keys())
@@ -239,6 +239,19 @@ def test_the_job_alone_is_applied_by_its_label() -> None:
     labels = {title(document): document["metadata"].get("labels", {}) for document in RETIRE.documents()}
     chosen = [name for name, found in labels.items() if found.get("app.kubernetes.io/component") == "retire"]
     assert chosen == ["Job/retire-mqtt-gateway-3"]
+
+
+def test_the_job_applies_the_flows_of_its_config_map() -> None:
+    documents = FLOWS.documents()
+    (job,) = (workload for workload in workloads(documents) if workload.applies_flows)
+    (mount,) = [mount for mount in job.gateway["volumeMounts"] if mount["name"] == "flows"]
+    (volume,) = [volume for volume in job.pod["volumes"] if volume["name"] == "flows"]
+    config = named(documents, "ConfigMap", volume["configMap"]["name"])
+    assert config and config["metadata"]["namespace"] == job.document["metadata"]["namespace"]
+    assert [f"{mount['mountPath']}/{name}" for name in config["data"]] == job.gateway["args"][2:]
+    labels = {title(document): document["metadata"].get("labels", {}) for document in documents}
+    chosen = {name for name, found in labels.items() if found.get("app.kubernetes.io/component") == "flows"}
+    assert chosen == {job.name, title(config)}
 
 
 def test_the_placeholders_are_the_only_secrets_in_the_repository() -> None:

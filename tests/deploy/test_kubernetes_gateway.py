@@ -12,7 +12,7 @@ from checks.network import METRICS, PROBES
 from checks.scaling import actors_in_use, metrics_in_use
 from gateway import environment_of, run, running, with_sqlite
 from kustomize import MANIFESTS
-from renderings import SHARDED, SHARED, SINGLE, SITE, SITE_WITH_ALL, Rendering
+from renderings import FLOWS, SHARDED, SHARED, SINGLE, SITE, SITE_WITH_ALL, Rendering
 
 
 @pytest.mark.parametrize("rendering", [SINGLE, SHARED, SHARDED, SITE], ids=str)
@@ -20,6 +20,11 @@ def test_the_gateway_takes_the_settings(rendering: Rendering, tmp_path: Path) ->
     checked = run(environment_of(rendering, tmp_path), tmp_path, "check")
     # 2 is for settings; 1, because there is no database.
     assert checked.returncode == 1, checked.stdout + checked.stderr
+
+
+def test_the_gateway_takes_the_flows_of_the_example(tmp_path: Path) -> None:
+    linted = run({}, tmp_path, "flows", "lint", str(MANIFESTS / FLOWS.place / "flows.yaml"))
+    assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
 def test_the_gateway_would_refuse_wrong_ones(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ macro_rules! on_each_database {
     };
 }
 
+mod as_code;
 mod edits;
 mod explain;
 mod flows;

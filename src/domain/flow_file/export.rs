@@ -1,5 +1,7 @@
 //! A file of the rows of the tables, without secrets.
 
+use serde_json::Value;
+
 use super::place::Place;
 use super::tree::{Member, Node, NodeValue};
 use super::write;
@@ -11,16 +13,37 @@ const HEAD: &str = "\
 # Written by `mqtt-gateway flows export`. A secret is shown as ***, which stands for the value that the row has.
 ";
 
-/// Writes flows and, if there are any, brokers. Columns with their default are left out.
-#[must_use]
-pub fn export(flows: &[FlowRecord], servers: Option<&[ServerRecord]>) -> String {
-    let flows = flows.iter().map(|flow| flow_node(&MaskedFlow::new(&flow.definition))).collect();
-    let mut document = vec![member("flows", NodeValue::List(flows))];
-    if let Some(servers) = servers {
-        let servers = servers.iter().map(|server| server_node(&MaskedServer::new(&server.definition)));
-        document.push(member("servers", NodeValue::List(servers.collect())));
+/// Flows and brokers as a file.
+#[derive(Debug)]
+pub struct Exported(Node);
+
+impl Exported {
+    /// Takes flows and, if there is a list of them, brokers. Columns with their default are left out.
+    #[must_use]
+    pub fn new<'r>(
+        flows: impl IntoIterator<Item = &'r FlowRecord>,
+        servers: Option<&[ServerRecord]>,
+    ) -> Self {
+        let flows = flows.into_iter().map(|flow| flow_node(&MaskedFlow::new(&flow.definition))).collect();
+        let mut document = vec![member("flows", NodeValue::List(flows))];
+        if let Some(servers) = servers {
+            let servers = servers.iter().map(|server| server_node(&MaskedServer::new(&server.definition)));
+            document.push(member("servers", NodeValue::List(servers.collect())));
+        }
+        Self(NodeValue::Map(document).into())
     }
-    format!("{HEAD}{}", write::document(&NodeValue::Map(document).into()))
+
+    /// The file.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        format!("{HEAD}{}", write::document(&self.0))
+    }
+
+    /// The same as JSON, which is YAML as well.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        self.0.to_value()
+    }
 }
 
 fn flow_node(flow: &MaskedFlow) -> Node {

@@ -65,6 +65,13 @@ impl FileProblem {
         self.level == ProblemLevel::Error
     }
 
+    /// The place, its subject and the problem. `file` is the name of the file.
+    #[must_use]
+    pub fn located(&self, file: &str) -> String {
+        let subject = if self.subject.is_empty() { String::new() } else { format!("{}: ", self.subject) };
+        format!("{file}:{}: {subject}{}", self.at, self.problem)
+    }
+
     /// The line for people, without the remedy. `file` is the name of the file.
     #[must_use]
     pub fn line(&self, file: &str) -> String {

@@ -41,6 +41,10 @@ tests:
     request: {method: POST, headers: {X-Gateway-Flow: ALARM}}
 "#;
 
+fn exported(flows: &[FlowRecord]) -> String {
+    Exported::new(flows, None).to_yaml()
+}
+
 fn lines(problems: &[FileProblem]) -> Vec<String> {
     problems.iter().map(|problem| problem.line("f")).collect()
 }
@@ -165,8 +169,7 @@ fn an_export_names_no_secret_and_no_number() {
         options: Some(r#"{"delivery": {"headers": {"X": "s3cret", "Y": "env:MQTT_Y"}}}"#.to_owned()),
         ..FlowDefinition::default()
     };
-    let text =
-        export(&[FlowRecord { id: 4711, definition: definition.clone(), last_msg_id: Some(4711) }], None);
+    let text = exported(&[FlowRecord { id: 4711, definition: definition.clone(), last_msg_id: Some(4711) }]);
     assert!(!text.contains("s3cret") && !text.contains("4711"), "{text}");
     assert!(
         text.contains("      b: int\n      a: int\n    endpoint_url: \"https://***@h/p?k=***\"\n"),
@@ -219,7 +222,7 @@ proptest! {
     #[test]
     fn an_export_defines_the_same_flows(flows in prop::collection::vec(any_flow(), 0..4)) {
         let records = flows.iter().map(|flow| FlowRecord { id: 1, definition: flow.clone(), last_msg_id: None });
-        let text = export(&records.collect::<Vec<_>>(), None);
+        let text = exported(&records.collect::<Vec<_>>());
         let file = FlowFile::parse(&text).map_err(|problems| TestCaseError::fail(problems[0].line(&text)))?;
         let entries: Vec<_> = file.all_flows().collect();
         prop_assert_eq!(entries.len(), flows.len());

@@ -127,11 +127,14 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), FileProblem> {
         let at = place(span.start);
         match event {
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) if self.root.is_some() => {
                 Err(FileProblem::syntax(at, "only one document is read from a file".to_owned()))
             }
-            Event::DocumentStart(_) => Ok(()),
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => Ok(()),
             Event::Alias(anchor) => self.alias(anchor, at),
             Event::Scalar(text, style, anchor, tag) => {
                 let value = scalar(&text, style, tag.as_deref())
@@ -316,6 +319,8 @@ fn is_decimal(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn value(text: &str) -> NodeValue {
@@ -364,7 +369,7 @@ mod tests {
         for level in 1..12 {
             let before = format!("*a{}", level - 1);
             let items = vec![before; 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+            let _ = writeln!(bomb, "a{level}: &a{level} [{items}]");
         }
         assert!(problem(&bomb).contains("more than 2000000 values"));
         assert!(problem(&"[".repeat(100_000)).starts_with("f:1:"));

@@ -133,6 +133,7 @@ fn is_plain(text: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::place::Place;
     use super::super::tree::parse;
     use super::*;
 
@@ -142,8 +143,8 @@ mod tests {
 
     #[test]
     fn documents_are_written_in_block_style() {
-        let json = r##"{"flows": [{"code": "TEMP", "topic": "a/+/#", "payload_schema": {"v": "number", "w": []},
-            "enabled": true, "empty": {}, "list": [[1, 2], "x"]}, 7]}"##;
+        let json = r#"{"flows": [{"code": "TEMP", "topic": "a/+/#", "payload_schema": {"v": "number", "w": []},
+            "enabled": true, "empty": {}, "list": [[1, 2], "x"]}, 7]}"#;
         let yaml = "flows:\n  - code: TEMP\n    topic: a/+/#\n    payload_schema:\n      v: number\n      w: []\n    \
                     enabled: true\n    empty: {}\n    list:\n      - - 1\n        - 2\n      - x\n  - 7\n";
         assert_eq!(written(json), yaml);
@@ -202,7 +203,7 @@ mod tests {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(|items| NodeValue::List(items).into()),
                 prop::collection::btree_map(any_text(), inner, 0..5).prop_map(|members| {
-                    let member = |(name, value)| Member { name, at: Default::default(), value };
+                    let member = |(name, value)| Member { name, at: Place::default(), value };
                     NodeValue::Map(members.into_iter().map(member).collect()).into()
                 }),
             ]

@@ -83,7 +83,7 @@ def who_retires_is_gone(documents: Documents) -> list[str]:
     """The job has the name and the inbox of one pod, and no pod of that name is wanted any more."""
     complaints = []
     for job in workloads(documents):
-        if job.is_stateful:
+        if job.is_stateful or job.applies_flows:
             continue
         if job.gateway.get("args") != ["retire"] or job.pod.get("restartPolicy") != "Never":
             complaints.append(f"{job.name} does not retire, attempt by attempt")

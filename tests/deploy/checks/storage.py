@@ -43,6 +43,8 @@ def volumes_and_mounts_agree(documents: Documents) -> list[str]:
 def the_inbox_outlives_the_pod(documents: Documents) -> list[str]:
     complaints = []
     for workload in workloads(documents):
+        if workload.applies_flows:
+            continue
         if "persistentVolumeClaim" not in _source_of(documents, workload, "INBOX_DIR"):
             complaints.append(f"{workload.name}: INBOX_DIR is not on a claimed volume")
     for workload in stateful(documents):

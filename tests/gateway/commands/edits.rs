@@ -95,7 +95,7 @@ fn an_edit_does_not_undo_another_one() {
     }
 }
 
-fn waits_for_a_row(world: &World) -> bool {
+pub(super) fn waits_for_a_row(world: &World) -> bool {
     let sql = if world.backend == Backend::Postgres {
         "SELECT pid FROM pg_stat_activity WHERE usename = ? AND wait_event_type = 'Lock'"
     } else {

@@ -43,11 +43,12 @@ pub(crate) mod time_text;
 mod tokens;
 pub mod view;
 
+pub use crate::store::ReplayMode;
 pub use access::{AccessRefusal, Caller, TokenAccess};
 pub use as_code::{FilePlan, PlanEffects, PlannedChange, check_file};
 pub use checks::CheckedFlow;
 pub use dead_letters::LetterSelection;
-pub use edits::{EditedFlow, FlowEdit};
+pub use edits::{EditedFlow, ExpectedVersion, FlowEdit};
 pub use endpoint::{EndpointAddress, EndpointRoute};
 pub use error::ControlError;
 pub use event_line::{EVENT_HEAD, event_line, missed_line, shown};

@@ -184,11 +184,11 @@ fn unconfirmed(total: u64, remedy: &'static str) -> ControlError {
 }
 
 async fn export(control: &Control, filter: LetterFilterArguments) -> Result<CommandReport, ControlError> {
-    let mut write = |letter| {
+    let write = async |letter| {
         let line = serde_json::to_string(&LetterView::new(&letter)).unwrap_or_default();
         // A reader that closed the pipe wants no more.
         writeln!(io::stdout().lock(), "{line}").is_ok()
     };
-    control.export(&filter.into_filter(), &mut write).await?;
+    control.export(&filter.into_filter(), write).await?;
     Ok(CommandReport::new(String::new(), json!(null)))
 }

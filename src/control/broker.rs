@@ -1,6 +1,7 @@
 //! Connects to a broker as the gateway does, beside a running gateway.
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -72,7 +73,7 @@ impl ControlSession {
         let refused = |reason: String| BrokerRefusal::Refused { code: None, reason };
         let options = BrokerOptions {
             servers: vec![server.clone()],
-            client_id: format!("{}-{purpose}-{}", settings.mqtt.client_id, std::process::id()),
+            client_id: client_id(settings, purpose),
             keepalive: settings.mqtt.keepalive,
             session_expiry_seconds: 0,
             qos: settings.mqtt.qos,
@@ -103,6 +104,13 @@ impl ControlSession {
     pub async fn close(self) {
         leave(&self.link).await;
     }
+}
+
+/// Unique, since a gateway may have several of these connections at the same time.
+fn client_id(settings: &Settings, purpose: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{purpose}-{}-{number}", settings.mqtt.client_id, std::process::id())
 }
 
 /// A failed disconnect does not matter, because the process ends soon.

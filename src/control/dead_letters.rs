@@ -98,14 +98,16 @@ impl Control {
     pub async fn export(
         &self,
         filter: &LetterFilter,
-        take: &mut (dyn FnMut(DeadLetter) -> bool + Send),
+        mut take: impl AsyncFnMut(DeadLetter) -> bool,
     ) -> Result<(), ControlError> {
         let mut wants_more = true;
         self.for_each_page(&LetterSelection::Filter(filter.clone()), async |ids| {
             for chunk in ids.chunks(EXPORT_LETTERS) {
-                if wants_more {
-                    let letters = store::read_letters(&self.database, chunk).await?;
-                    wants_more = letters.into_iter().all(&mut *take);
+                if !wants_more {
+                    break;
+                }
+                for letter in store::read_letters(&self.database, chunk).await? {
+                    wants_more = wants_more && take(letter).await;
                 }
             }
             Ok(())

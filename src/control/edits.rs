@@ -4,6 +4,7 @@ use super::flows::{WHAT, find};
 use super::{Control, ControlError};
 use crate::domain::flow_check::FlowSet;
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::masking::MaskedFlow;
 use crate::domain::problem::Problem;
 use crate::store::FlowTransaction;
 
@@ -85,7 +86,7 @@ impl Control {
             ..FlowDefinition::default()
         };
         let flows = self.flows().await?;
-        self.insert_flow(fields.apply(&blank), last_msg_id, &flows).await
+        self.insert_flow(restored(fields.apply(&blank), None)?, last_msg_id, &flows).await
     }
 
     /// Adds a flow beside `flows`.
@@ -105,9 +106,35 @@ impl Control {
 
     /// Changes columns of a flow. Refused if the flow could not work afterwards.
     pub async fn edit_flow(&self, code: &str, edit: &FlowEdit) -> Result<EditedFlow, ControlError> {
+        self.edit_version(code, edit, &ExpectedVersion::Any).await.map(|(edited, _)| edited)
+    }
+
+    /// Changes columns of a flow that has an expected version, and returns its new version.
+    pub async fn edit_version(
+        &self,
+        code: &str,
+        edit: &FlowEdit,
+        expected: &ExpectedVersion,
+    ) -> Result<(EditedFlow, String), ControlError> {
         let flows = self.flows().await?;
         let old = find(&flows, code)?;
-        self.replace_flow(old, edit.apply(&old.definition), &flows).await
+        self.check_version(old, expected).await?;
+        let new = restored(edit.apply(&old.definition), Some(&old.definition))?;
+        let version = self.version(&FlowRecord { definition: new.clone(), ..old.clone() }).await?;
+        Ok((self.replace_flow(old, new, &flows).await?, version))
+    }
+
+    /// Fails if the flow has another version.
+    pub async fn check_version(
+        &self,
+        flow: &FlowRecord,
+        expected: &ExpectedVersion,
+    ) -> Result<(), ControlError> {
+        let ExpectedVersion::OneOf(versions) = expected else { return Ok(()) };
+        if versions.contains(&self.version(flow).await?) {
+            return Ok(());
+        }
+        Err(ControlError::Outdated { what: WHAT, name: flow.definition.code.clone() })
     }
 
     /// Replaces the columns of one of `flows`.
@@ -133,7 +160,7 @@ impl Control {
         let flows = self.flows().await?;
         let mut planned = Vec::new();
         for old in chosen(&flows, codes)? {
-            let new = edit.apply(&old.definition);
+            let new = restored(edit.apply(&old.definition), Some(&old.definition))?;
             let others = flows.iter().filter(|other| other.id != old.id);
             let warnings =
                 if only_disables { Vec::new() } else { self.warnings_unless_errors(&new, others).await? };
@@ -193,6 +220,20 @@ impl Control {
         }
         Ok(problems)
     }
+}
+
+/// The version that a row must have for an edit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Any version.
+    Any,
+    /// One of these.
+    OneOf(Vec<String>),
+}
+
+/// The flow with the secrets of the row where the edit has `***`.
+fn restored(given: FlowDefinition, present: Option<&FlowDefinition>) -> Result<FlowDefinition, ControlError> {
+    MaskedFlow::given(given).restore(present).map_err(|problems| ControlError::Invalid { problems })
 }
 
 /// The flows with these codes, once each, in the order in which the gateway locks them: so the two cannot deadlock.

@@ -32,6 +32,14 @@ pub enum ControlError {
         /// Its name.
         name: String,
     },
+    /// The row is no longer as the caller read it.
+    #[error("{what} {name:?} has another version")]
+    Outdated {
+        /// The kind of thing, such as `flow`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -64,6 +72,7 @@ impl ControlError {
             Self::NotFound { .. } => "not_found",
             Self::Invalid { .. } => "invalid",
             Self::Conflict { .. } => "conflict",
+            Self::Outdated { .. } => "version_differs",
             Self::Store(_) => "store",
         }
     }
@@ -74,7 +83,7 @@ impl ControlError {
         match self {
             Self::NotFound { remedy, .. } => Some(remedy),
             Self::Invalid { .. } => None,
-            Self::Conflict { .. } => {
+            Self::Conflict { .. } | Self::Outdated { .. } => {
                 Some("look at the row again, and repeat the command if it is still wanted")
             }
             Self::Store(error) if matches!(error.class(), ErrorClass::LockTimeout | ErrorClass::Deadlock) => {
@@ -92,7 +101,7 @@ impl ControlError {
     pub fn problems(&self) -> &[Problem] {
         match self {
             Self::Invalid { problems } => problems,
-            Self::NotFound { .. } | Self::Conflict { .. } | Self::Store(_) => &[],
+            Self::NotFound { .. } | Self::Conflict { .. } | Self::Outdated { .. } | Self::Store(_) => &[],
         }
     }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Control, ControlError, EditedFlow};
 use crate::domain::edit_history::{EditedKind, HistoryEntry};
@@ -12,7 +13,7 @@ use crate::domain::masking::MaskedFlow;
 use crate::store::{self, HistoryRange};
 
 /// An entry of the history as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct HistoryEntryView {
     /// Number of the entry.
     pub id: i64,

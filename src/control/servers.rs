@@ -1,8 +1,10 @@
 //! Reads, checks and edits the brokers of `mqtt_servers`.
 
-use super::{Control, ControlError};
+use super::{Control, ControlError, ExpectedVersion};
 use crate::domain::broker::Broker;
 use crate::domain::credential::Credential;
+use crate::domain::flow_version::server_version;
+use crate::domain::masking::MaskedServer;
 use crate::domain::problem::Problem;
 use crate::domain::server_definition::{ServerDefinition, ServerRecord};
 use crate::store::{self, FlowTransaction, LoadServerError};
@@ -110,7 +112,7 @@ impl Control {
             tls: Some(false),
             ..ServerDefinition::default()
         };
-        let mut server = ServerRecord { id: 0, definition: fields.apply(&blank) };
+        let mut server = ServerRecord { id: 0, definition: restored(&fields.apply(&blank), None)? };
         let warnings = warnings_unless_errors(&server)?;
         let mut transaction = FlowTransaction::begin(&self.database).await?;
         server.id = transaction.insert_server(&server.definition).await.map_err(ControlError::refused)?;
@@ -120,12 +122,43 @@ impl Control {
 
     /// Changes columns of a broker. Refused if it could not be used afterwards, unless it is disabled.
     pub async fn edit_server(&self, id: i64, fields: &ServerFields) -> Result<EditedServer, ControlError> {
+        self.edit_server_version(id, fields, &ExpectedVersion::Any).await
+    }
+
+    /// As [`Self::edit_server`], if the broker has an expected version.
+    pub async fn edit_server_version(
+        &self,
+        id: i64,
+        fields: &ServerFields,
+        expected: &ExpectedVersion,
+    ) -> Result<EditedServer, ControlError> {
         let old = self.server(id).await?;
-        let server = ServerRecord { id, definition: fields.apply(&old.definition) };
+        self.check_server_version(&old, expected).await?;
+        let definition = restored(&fields.apply(&old.definition), Some(&old.definition))?;
+        let server = ServerRecord { id, definition };
         let only_disables = *fields == ServerFields { enabled: Some(false), ..ServerFields::default() };
         let warnings = if only_disables { Vec::new() } else { warnings_unless_errors(&server)? };
         self.change(&old, Some(&server.definition)).await?;
         Ok(EditedServer { changed: server != old, server, warnings })
+    }
+
+    /// The version of a broker: changes with each of its columns. Says nothing about the password.
+    pub async fn server_version(&self, server: &ServerRecord) -> Result<String, ControlError> {
+        let key = self.version_key.get_or_try_init(|| store::database_key(&self.database)).await?;
+        Ok(server_version(key, &server.definition))
+    }
+
+    /// Fails if the broker has another version.
+    pub async fn check_server_version(
+        &self,
+        server: &ServerRecord,
+        expected: &ExpectedVersion,
+    ) -> Result<(), ControlError> {
+        let ExpectedVersion::OneOf(versions) = expected else { return Ok(()) };
+        if versions.contains(&self.server_version(server).await?) {
+            return Ok(());
+        }
+        Err(ControlError::Outdated { what: WHAT, name: server.id.to_string() })
     }
 
     /// Removes a broker.
@@ -156,6 +189,15 @@ pub(super) async fn lock_server_unchanged(
     let locked = transaction.lock_server(read.id).await?;
     let conflict = || ControlError::Conflict { what: WHAT, name: read.id.to_string() };
     locked.filter(|locked| locked == read).ok_or_else(conflict)
+}
+
+/// The broker with the password of the row where the edit has `***`.
+fn restored(
+    given: &ServerDefinition,
+    present: Option<&ServerDefinition>,
+) -> Result<ServerDefinition, ControlError> {
+    let restored = MaskedServer::given(given).restore(present);
+    restored.map_err(|problem| ControlError::Invalid { problems: vec![problem] })
 }
 
 /// The broker of a row that can be used.

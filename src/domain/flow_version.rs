@@ -1,9 +1,12 @@
-//! The version of a flow, by which an edit of a flow that changed meanwhile is recognised.
+//! The version of a flow or broker, by which an edit of a flow that changed meanwhile is recognised.
 
 use hmac::{Hmac, KeyInit, Mac};
+use serde::Serialize;
 use sha2::Sha256;
 
 use super::flow_definition::FlowDefinition;
+use super::masking::MaskedServer;
+use super::server_definition::ServerDefinition;
 
 /// A hash of the columns that people write. Without the key, nothing can be tried against the secrets in them.
 #[must_use]
@@ -21,9 +24,19 @@ pub fn flow_version(key: &str, flow: &FlowDefinition) -> String {
     } = flow;
     let texts = (code, description, topic, action);
     let others = (payload_schema, endpoint_url, options, message_key, enabled);
+    row_version(key, &(texts, others))
+}
+
+/// The same of a broker.
+#[must_use]
+pub fn server_version(key: &str, server: &ServerDefinition) -> String {
+    row_version(key, &MaskedServer::given(server))
+}
+
+fn row_version(key: &str, columns: &impl Serialize) -> String {
     // A key of any length is accepted, and all values can be written as JSON.
     let Ok(mut hash) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
-    hash.update(&serde_json::to_vec(&(texts, others)).unwrap_or_default());
+    hash.update(&serde_json::to_vec(columns).unwrap_or_default());
     let hash = hash.finalize().into_bytes();
     // Half of the hash is enough: two versions of a flow never have the same.
     hash.first_chunk().map(|half| format!("{:032x}", u128::from_be_bytes(*half))).unwrap_or_default()
@@ -32,6 +45,17 @@ pub fn flow_version(key: &str, flow: &FlowDefinition) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::credential::Credential;
+
+    #[test]
+    fn passwords_change_the_version_of_a_broker() {
+        let version = |password: &str| {
+            let password = Some(Credential::new(password));
+            server_version("k", &ServerDefinition { password, ..ServerDefinition::default() })
+        };
+        assert_ne!(version("a"), version("b"));
+        assert_eq!(version("a"), version("a"));
+    }
 
     #[test]
     fn each_column_changes_the_version() {

@@ -57,6 +57,22 @@ impl MaskedFlow {
         }
     }
 
+    /// A flow as a person gives it: `***` stands for what the row has.
+    #[must_use]
+    pub fn given(flow: FlowDefinition) -> Self {
+        Self {
+            code: flow.code,
+            description: flow.description,
+            topic: flow.topic,
+            action: flow.action,
+            payload_schema: flow.payload_schema,
+            endpoint_url: flow.endpoint_url,
+            options: flow.options,
+            message_key: flow.message_key,
+            enabled: flow.enabled,
+        }
+    }
+
     /// The flow with `***` taken literally, for checks.
     #[must_use]
     pub fn as_given(&self) -> FlowDefinition {
@@ -156,6 +172,13 @@ impl MaskedServer {
             client_key_file: server.client_key_file.clone(),
             protocol_version: server.protocol_version.clone(),
         }
+    }
+
+    /// A broker as a person gives it: `***` stands for what the row has.
+    #[must_use]
+    pub fn given(server: &ServerDefinition) -> Self {
+        let password = server.password.as_ref().map(|password| password.expose().to_owned());
+        Self { password, ..Self::new(server) }
     }
 
     /// The broker that it stands for, beside the row as it is at present.

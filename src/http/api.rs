@@ -14,16 +14,23 @@
 
 mod answer;
 mod body;
+mod deliveries;
 mod description;
 mod events;
+mod flow_bodies;
+mod flow_edits;
 mod flows;
 mod gate;
 mod hosts;
+mod letters;
+mod messages;
 mod operations;
 mod page;
 mod problem;
+mod servers;
 mod thread;
 mod tokens;
+mod versions;
 
 use std::io;
 use std::sync::Arc;
@@ -67,6 +74,11 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
         .service(description::describe_api)
         .configure(events::routes)
         .configure(flows::routes)
+        .configure(flow_edits::routes)
+        .configure(servers::routes)
+        .configure(messages::routes)
+        .configure(letters::routes)
+        .configure(deliveries::routes)
         .configure(tokens::routes);
     config.service(scope);
 }

@@ -3,6 +3,7 @@
 mod access;
 mod events;
 mod pages;
+mod use_cases;
 
 use std::net::SocketAddr;
 

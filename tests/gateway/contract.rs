@@ -38,7 +38,7 @@ macro_rules! on_each_backend {
 }
 
 mod broker;
-mod dead_letters;
+pub(super) mod dead_letters;
 mod deliveries;
 mod files;
 mod flow_faults;

@@ -2,7 +2,8 @@
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, LOCATION};
+use actix_web::http::header::{ETAG, HeaderName, LOCATION};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 
@@ -27,6 +28,12 @@ impl ApiAnswer {
         let headers = vec![(LOCATION, location)];
         Self { status: StatusCode::CREATED, headers, ..Self::new(document) }
     }
+
+    /// Adds the version of the resource.
+    pub(super) fn with_version(mut self, version: &str) -> Self {
+        self.headers.push((ETAG, format!("\"{version}\"")));
+        self
+    }
 }
 
 impl Responder for ApiAnswer {
@@ -39,4 +46,12 @@ impl Responder for ApiAnswer {
         }
         response.content_type("application/json").body(self.body)
     }
+}
+
+/// A document as a line.
+pub(super) fn line(document: &impl Serialize) -> Bytes {
+    // All documents have names that are texts, so this cannot fail.
+    let mut line = serde_json::to_vec(document).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
 }

@@ -7,7 +7,10 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use utoipa::{PartialSchema, ToSchema};
 
 use super::MAX_BODY_BYTES;
 use super::problem::ApiProblem;
@@ -49,5 +52,75 @@ impl FromRequest for ApiBody {
                 _ => ApiProblem::bad_request(format!("body: {error}")),
             })
         })
+    }
+}
+
+/// A text for a column or a search: without U+0000, which no database holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ApiText(pub(super) String);
+
+impl<'de> Deserialize<'de> for ApiText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.contains('\0') {
+            Err(D::Error::custom("a text without U+0000 is expected"))
+        } else {
+            Ok(Self(text))
+        }
+    }
+}
+
+impl PartialSchema for ApiText {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, Type};
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[^\u0000]*$")).into()
+    }
+}
+
+impl ToSchema for ApiText {}
+
+/// A JSON object, as it is written.
+#[derive(Debug)]
+pub(super) struct JsonObject(pub(super) String);
+
+impl<'de> Deserialize<'de> for JsonObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?.get().to_owned();
+        if text.starts_with('{') { Ok(Self(text)) } else { Err(D::Error::custom("an object is expected")) }
+    }
+}
+
+impl PartialSchema for JsonObject {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, Type};
+        ObjectBuilder::new().schema_type(Type::Object).into()
+    }
+}
+
+impl ToSchema for JsonObject {}
+
+/// A member that may be missing, or null to clear a column.
+#[derive(Debug, Default)]
+pub(super) enum Given<T> {
+    #[default]
+    Missing,
+    Null,
+    Value(T),
+}
+
+impl<T> Given<T> {
+    /// The value; `cleared` for null, and none if the member is missing.
+    pub(super) fn or_cleared<U>(self, cleared: U, value: impl FnOnce(T) -> U) -> Option<U> {
+        match self {
+            Self::Missing => None,
+            Self::Null => Some(cleared),
+            Self::Value(given) => Some(value(given)),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
     }
 }

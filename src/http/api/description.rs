@@ -7,7 +7,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::operations::Operations;
-use super::{events, flows, problem, tokens};
+use super::{deliveries, events, flow_edits, flows, letters, messages, problem, servers, tokens};
 use crate::domain::message_event::MessageEvent;
 use crate::domain::problem::{Problem, ProblemLevel};
 
@@ -27,6 +27,35 @@ const PREFIX: &str = "/api/v1";
         events::stream_events,
         flows::list_flows,
         flows::show_flow,
+        flow_edits::add_flow,
+        flow_edits::edit_flow,
+        flow_edits::remove_flow,
+        flow_edits::enable_flow,
+        flow_edits::disable_flow,
+        flow_edits::validate_flow,
+        flow_edits::test_flow,
+        flow_edits::list_flow_history,
+        flow_edits::roll_back_flow,
+        flow_edits::touch,
+        servers::list_servers,
+        servers::show_server,
+        servers::add_server,
+        servers::edit_server,
+        servers::remove_server,
+        servers::enable_server,
+        servers::disable_server,
+        servers::test_server,
+        messages::explain,
+        messages::publish,
+        letters::list_letters,
+        letters::count_letters,
+        letters::export_letters,
+        letters::show_letter,
+        letters::replay_letters,
+        letters::discard_letters,
+        deliveries::list_deliveries,
+        deliveries::retry_deliveries,
+        deliveries::cancel_deliveries,
         tokens::list_tokens,
         tokens::add_token,
         tokens::revoke_token,

@@ -1,12 +1,12 @@
 //! Flows.
 
+use actix_web::get;
 use actix_web::web::{Data, Path, Query, ServiceConfig};
-use actix_web::{HttpRequest, get};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ApiAnswer;
-use super::page::{PageQuery, next_link};
+use super::page::{PageQuery, PageRequest};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::FlowFilter;
@@ -20,14 +20,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// Which flows to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 struct FlowsQuery {
-    /// Most rows of the page.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<u16>,
-    /// Begins after this place, the cursor in `next` of the page before.
-    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 200)]
-    after: Option<String>,
     /// Only enabled or only disabled flows.
     enabled: Option<bool>,
     /// Only flows with this action.
@@ -48,26 +41,22 @@ struct FlowsPage {
 #[utoipa::path(
     tag = "flows",
     security(("token" = ["read"])),
-    params(FlowsQuery),
+    params(PageQuery, FlowsQuery),
     responses((status = 200, body = FlowsPage)),
 )]
 #[get("/flows")]
 pub(super) async fn list_flows(
     thread: Data<ApiThread>,
-    request: HttpRequest,
+    page: PageRequest,
     query: Query<FlowsQuery>,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let FlowsQuery { limit, after, enabled, action, text } = query.into_inner();
-    let page = PageQuery::new(limit, after);
-    let (limit, after) = (page.limit()?, page.after()?);
-    let (path, query) = (request.path().to_owned(), request.query_string().to_owned());
+    let FlowsQuery { enabled, action, text } = query.into_inner();
     let filter = FlowFilter { enabled, action, text };
     thread
         .run(async move |control| {
-            let (flows, last) = control.flows_page(&filter, after, limit).await?;
+            let (flows, last) = control.flows_page(&filter, page.after()?, page.limit).await?;
             let flows = flows.iter().map(FlowView::new).collect();
-            let next = last.map(|last| next_link(&path, &query, &last));
-            Ok(ApiAnswer::new(&FlowsPage { flows, next }))
+            Ok(ApiAnswer::new(&FlowsPage { flows, next: page.next(last) }))
         })
         .await
 }
@@ -77,15 +66,17 @@ pub(super) async fn list_flows(
     tag = "flows",
     security(("token" = ["read"])),
     params(("code" = String, Path, description = "Code of the flow.")),
-    responses((status = 200, body = FlowDetailsView)),
+    responses((status = 200, body = FlowDetailsView, headers(("ETag" = String, description = "Its version.")))),
 )]
 #[get("/flows/{code}")]
 pub(super) async fn show_flow(thread: Data<ApiThread>, code: Path<String>) -> Result<ApiAnswer, ApiProblem> {
     thread
         .run(async move |control| {
             let flow = control.flow(&code).await?;
+            let version = control.version(&flow).await?;
             let waiting_posts = control.waiting_posts(&flow).await?;
-            Ok(ApiAnswer::new(&FlowDetailsView { flow: FlowView::new(&flow), waiting_posts }))
+            let shown = FlowDetailsView { flow: FlowView::new(&flow), waiting_posts };
+            Ok(ApiAnswer::new(&shown).with_version(&version))
         })
         .await
 }

@@ -1,8 +1,17 @@
 //! Pages of lists: a limit, an opaque cursor, and the link to the next page.
 
+use std::future::{Ready, ready};
+use std::str::FromStr;
+
+use actix_web::dev::Payload;
+use actix_web::web::Query;
+use actix_web::{FromRequest, HttpRequest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use url::form_urlencoded;
+use utoipa::IntoParams;
 
 use super::problem::ApiProblem;
 
@@ -12,38 +21,74 @@ const MAX_LIMIT: u16 = 1_000;
 /// Rows of a page without a limit.
 const DEFAULT_LIMIT: u16 = 100;
 
-/// Where a page begins, and its length.
-#[derive(Debug)]
+/// Where a page begins, and its length: parameters of every list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
+    /// Most rows of the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u16>,
+    /// Begins after this place, the cursor in `next` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 200)]
     after: Option<String>,
 }
 
-impl PageQuery {
-    pub(super) fn new(limit: Option<u16>, after: Option<String>) -> Self {
-        Self { limit, after }
-    }
-
+/// The page that a request asks for.
+#[derive(Debug)]
+pub(super) struct PageRequest {
     /// Most rows of the page.
-    pub(super) fn limit(&self) -> Result<usize, ApiProblem> {
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if (1..=MAX_LIMIT).contains(&limit) {
-            return Ok(limit.into());
+    pub(super) limit: usize,
+    after: Option<String>,
+    path: String,
+    query: String,
+}
+
+impl PageRequest {
+    fn new(request: &HttpRequest) -> Result<Self, ApiProblem> {
+        let query = Query::<PageQuery>::from_query(request.query_string());
+        let PageQuery { limit, after } = query.map_err(|error| ApiProblem::bad_query(&error))?.into_inner();
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(ApiProblem::bad_request(format!("query: limit: expected 1 to {MAX_LIMIT}")));
         }
-        Err(ApiProblem::bad_request(format!("query: limit: expected 1 to {MAX_LIMIT}")))
+        let (path, query) = (request.path().to_owned(), request.query_string().to_owned());
+        Ok(Self { limit: limit.into(), after, path, query })
     }
 
     /// The key after which the page begins.
-    pub(super) fn after<K: std::str::FromStr>(&self) -> Result<Option<K>, ApiProblem> {
+    pub(super) fn after<K: FromStr>(&self) -> Result<Option<K>, ApiProblem> {
         let Some(cursor) = &self.after else { return Ok(None) };
         let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let key = text.and_then(|text| text.parse().ok());
         key.map(Some).ok_or_else(ApiProblem::bad_cursor)
     }
+
+    /// The other parameters of the query.
+    pub(super) fn conditions<T: DeserializeOwned>(&self) -> Result<T, ApiProblem> {
+        let others = form_urlencoded::parse(self.query.as_bytes());
+        let others = others.filter(|(name, _)| !matches!(name.as_ref(), "limit" | "after"));
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(others).finish();
+        let conditions = Query::<T>::from_query(&query).map_err(|error| ApiProblem::bad_query(&error))?;
+        Ok(conditions.into_inner())
+    }
+
+    /// The link to the next page, after the row with this key.
+    pub(super) fn next(&self, last: Option<impl ToString>) -> Option<String> {
+        last.map(|last| next_link(&self.path, &self.query, &last))
+    }
+}
+
+impl FromRequest for PageRequest {
+    type Error = ApiProblem;
+    type Future = Ready<Result<Self, ApiProblem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::new(request))
+    }
 }
 
 /// The link to the page after the row with `last` as its key: the same path and query with another cursor.
-pub(super) fn next_link(path: &str, query: &str, last: &impl ToString) -> String {
+fn next_link(path: &str, query: &str, last: &impl ToString) -> String {
     let cursor = URL_SAFE_NO_PAD.encode(last.to_string());
     let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "after");
     let query = form_urlencoded::Serializer::new(String::new())
@@ -51,6 +96,12 @@ pub(super) fn next_link(path: &str, query: &str, last: &impl ToString) -> String
         .append_pair("after", &cursor)
         .finish();
     format!("{path}?{query}")
+}
+
+/// A text as a segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    // A segment may not be empty or dots, but a code that is will not be found by any path.
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
 /// The rows of a page of a list that is in memory, and the key of its last row if more follow.
@@ -73,15 +124,29 @@ pub(super) fn page_of<T, K: PartialEq>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
+
+    fn page(uri: &str) -> Result<PageRequest, ApiProblem> {
+        PageRequest::new(&TestRequest::with_uri(uri).to_http_request())
+    }
 
     #[test]
     fn next_link_leads_to_the_next_page() {
-        let link = next_link("/api/v1/flows", "limit=2&after=eA&text=a%26b", &7);
+        let link = page("/api/v1/flows?limit=2&after=eA&text=a%26b").unwrap().next(Some(7)).unwrap();
         assert_eq!(link, "/api/v1/flows?limit=2&text=a%26b&after=Nw");
-        let query = PageQuery::new(None, Some("Nw".to_owned()));
-        assert_eq!(query.after::<i64>().unwrap(), Some(7));
-        assert!(PageQuery::new(None, Some("eA".to_owned())).after::<i64>().is_err());
+        assert_eq!(page(&link).unwrap().after::<i64>().unwrap(), Some(7));
+        assert!(page("/?after=eA").unwrap().after::<i64>().is_err());
+    }
+
+    #[test]
+    fn limits_are_bounded() {
+        assert_eq!(page("/").unwrap().limit, 100);
+        assert_eq!(page("/?limit=1000").unwrap().limit, 1_000);
+        for wrong in ["0", "1001", "-1", "x", ""] {
+            assert!(page(&format!("/?limit={wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,10 +6,13 @@ use std::time::Duration;
 use actix_web::error::QueryPayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
+use super::answer::line;
 use crate::control::ControlError;
 use crate::domain::api_token::TokenScope;
 use crate::domain::problem::Problem;
@@ -175,6 +178,11 @@ impl ApiProblem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the gateway failed; its log says why")
     }
 
+    /// The last line of an answer that failed.
+    pub(super) fn line(&self) -> Bytes {
+        line(&json!({"error": self.details}))
+    }
+
     /// The answer.
     pub(super) fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
@@ -199,6 +207,7 @@ impl From<ControlError> for ApiProblem {
             ControlError::NotFound { .. } => (StatusCode::NOT_FOUND, None),
             ControlError::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, None),
             ControlError::Conflict { .. } => (StatusCode::CONFLICT, None),
+            ControlError::Outdated { .. } => (StatusCode::PRECONDITION_FAILED, None),
             ControlError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(SOON)),
         };
         let mut problem = Self::new(status, error.kind(), error.to_string());

@@ -1,18 +1,28 @@
 //! The thread on which the API works.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
+use actix_web::HttpResponse;
+use actix_web::web::Bytes;
+use futures_util::stream::unfold;
+use serde::Serialize;
 use tokio::runtime;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{self, LocalSet};
 use tokio::time::timeout;
 
+use super::answer::line;
 use super::problem::ApiProblem;
 use crate::control::{AccessRefusal, Caller, Control, LazyControl, TokenAccess};
+use crate::domain::edit_history::EditOrigin;
+
+/// Media type of lines of JSON.
+const LINES_OF_JSON: &str = "application/x-ndjson";
 
 /// Maximum requests that work at the same time. Others wait.
 const MAX_AT_WORK: usize = 16;
@@ -26,12 +36,19 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(100);
 /// What the thread does next: spawns a task on it. Each belongs to a connection, of which there are not many.
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Maximum requests with lines as their answer, and of those that connect to a broker. Further ones are refused.
+const MAX_LONG: usize = 4;
+
+/// Lines that wait for the client. The work waits when there are more.
+const MAX_LINES: usize = 8;
+
 /// The thread of the API, with the use cases and their connections.
 pub(super) struct ApiThread {
     jobs: UnboundedSender<Job>,
     control: Arc<LazyControl>,
     access: Arc<TokenAccess>,
     turns: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
 
 impl ApiThread {
@@ -43,7 +60,8 @@ impl ApiThread {
             .name("admin-api".to_owned())
             .spawn(move || LocalSet::new().block_on(&runtime, work_off(queue)))?;
         let access = Arc::new(TokenAccess::new(Arc::clone(&control)));
-        Ok(Self { jobs, control, access, turns: Arc::new(Semaphore::new(MAX_AT_WORK)) })
+        let (turns, long) = (Semaphore::new(MAX_AT_WORK), Semaphore::new(MAX_LONG));
+        Ok(Self { jobs, control, access, turns: Arc::new(turns), long: Arc::new(long) })
     }
 
     /// Has the thread do `work`, and returns its result. Dropped, the work is dropped too: a transaction is rolled back.
@@ -66,6 +84,76 @@ impl ApiThread {
     pub(super) fn begin(&self, work: impl AsyncFnOnce() + Send + 'static) -> Result<(), ApiProblem> {
         let job = move || drop(task::spawn_local(async move { work().await }));
         self.jobs.send(Box::new(job)).map_err(|_| ApiProblem::internal())
+    }
+
+    /// As [`Self::run`], for an edit: the history names the caller.
+    pub(super) async fn run_as<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem> + Send + 'static,
+    ) -> Result<T, ApiProblem> {
+        let origin = EditOrigin::Token(caller.token.clone());
+        self.run(async move |control| work(&control.acting_as(origin)).await).await
+    }
+
+    /// As [`Self::run`], for work that takes long. At once refused if there is much of it.
+    pub(super) async fn run_long<T: Send + 'static>(
+        &self,
+        work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem> + Send + 'static,
+    ) -> Result<T, ApiProblem> {
+        let turn = self.long_turn()?;
+        self.run(async move |control| {
+            let _turn = turn;
+            work(control).await
+        })
+        .await
+    }
+
+    /// Has the thread do `work`, which sends lines. A failure before the first one is a problem, and later a line.
+    /// The work is dropped when the client is gone.
+    pub(super) async fn stream(
+        &self,
+        work: impl AsyncFnOnce(&Control, &Lines) -> Result<(), ApiProblem> + Send + 'static,
+    ) -> Result<HttpResponse, ApiProblem> {
+        let turn = self.long_turn()?;
+        let control = Arc::clone(&self.control);
+        let (sender, mut lines) = mpsc::channel(MAX_LINES);
+        let job = move || {
+            task::spawn_local(async move {
+                let _turn = turn;
+                let sender = Lines(sender);
+                let work = async {
+                    let control = control.get().await.map_err(|error| ApiProblem::not_connected(&error))?;
+                    work(control, &sender).await
+                };
+                let result = tokio::select! {
+                    result = work => result,
+                    () = sender.0.closed() => return,
+                };
+                if let Err(problem) = result {
+                    // The client may be gone by now.
+                    let _ = sender.0.send(Err(problem)).await;
+                }
+            });
+        };
+        self.jobs.send(Box::new(job)).map_err(|_| ApiProblem::internal())?;
+        let first = match lines.recv().await {
+            Some(Err(problem)) => return Err(problem),
+            first => first,
+        };
+        let rest = unfold((first, lines), async |(first, mut lines)| {
+            let line = match first {
+                Some(line) => line,
+                None => lines.recv().await?,
+            };
+            let line = line.unwrap_or_else(|problem| problem.line());
+            Some((Ok::<Bytes, Infallible>(line), (None, lines)))
+        });
+        Ok(HttpResponse::Ok().content_type(LINES_OF_JSON).streaming(rest))
+    }
+
+    fn long_turn(&self) -> Result<OwnedSemaphorePermit, ApiProblem> {
+        Arc::clone(&self.long).try_acquire_owned().map_err(|_| ApiProblem::busy())
     }
 
     /// Names of the gateway in the header `Host`.
@@ -104,6 +192,22 @@ impl ApiThread {
         self.jobs.send(Box::new(job)).map_err(|_| ApiProblem::internal())?;
         // The sender is dropped without an answer if the work panicked.
         answer.await.map_err(|_| ApiProblem::internal())
+    }
+}
+
+/// Where work sends its lines.
+pub(super) struct Lines(Sender<Result<Bytes, ApiProblem>>);
+
+impl Lines {
+    /// Sends a line as soon as the client takes it. Returns whether the client is there.
+    pub(super) async fn send(&self, document: &impl Serialize) -> bool {
+        self.0.send(Ok(line(document))).await.is_ok()
+    }
+
+    /// Sends a line unless others wait, for the progress of work.
+    pub(super) fn try_send(&self, document: &impl Serialize) {
+        // The next line says more, or the client is gone.
+        let _ = self.0.try_send(Ok(line(document)));
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use actix_web::web::{Data, Path, Query, ServiceConfig};
-use actix_web::{HttpRequest, delete, get, post};
+use actix_web::web::{Data, Path, ServiceConfig};
+use actix_web::{delete, get, post};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
 use super::body::ApiBody;
-use super::page::{PageQuery, next_link, page_of};
+use super::page::{PageQuery, PageRequest, page_of};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::view::{AddedTokenView, TokenView};
@@ -18,19 +18,6 @@ use crate::domain::api_token::TokenScope;
 /// Registers the routes.
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(list_tokens).service(add_token).service(revoke_token);
-}
-
-/// Which tokens to list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct TokensQuery {
-    /// Most rows of the page.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<u16>,
-    /// Begins after this place, the cursor in `next` of the page before.
-    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 200)]
-    after: Option<String>,
 }
 
 /// A page of tokens, in the order of their names.
@@ -78,25 +65,18 @@ struct RevokedToken {
 #[utoipa::path(
     tag = "tokens",
     security(("token" = ["read"])),
-    params(TokensQuery),
+    params(PageQuery),
     responses((status = 200, body = TokensPage)),
 )]
 #[get("/tokens")]
-pub(super) async fn list_tokens(
-    thread: Data<ApiThread>,
-    request: HttpRequest,
-    query: Query<TokensQuery>,
-) -> Result<ApiAnswer, ApiProblem> {
-    let TokensQuery { limit, after } = query.into_inner();
-    let page = PageQuery::new(limit, after);
-    let (limit, after) = (page.limit()?, page.after()?);
-    let (path, query) = (request.path().to_owned(), request.query_string().to_owned());
+pub(super) async fn list_tokens(thread: Data<ApiThread>, page: PageRequest) -> Result<ApiAnswer, ApiProblem> {
     thread
         .run(async move |control| {
             let tokens = control.tokens().await?;
-            let (tokens, last) = page_of(tokens, |token| token.name.clone(), after.as_ref(), limit);
-            let next = last.map(|last| next_link(&path, &query, &last));
-            Ok(ApiAnswer::new(&TokensPage { tokens: tokens.iter().map(TokenView::new).collect(), next }))
+            let (tokens, last) =
+                page_of(tokens, |token| token.name.clone(), page.after()?.as_ref(), page.limit);
+            let tokens = tokens.iter().map(TokenView::new).collect();
+            Ok(ApiAnswer::new(&TokensPage { tokens, next: page.next(last) }))
         })
         .await
 }

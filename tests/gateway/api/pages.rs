@@ -6,7 +6,7 @@ use test_support::world::{Backend, World};
 use super::{ApiClient, Served};
 
 /// All rows of a list by following its links, with the number of pages.
-fn all(client: &ApiClient, path: &str, list: &str) -> (Vec<Value>, usize) {
+pub(super) fn all(client: &ApiClient, path: &str, list: &str) -> (Vec<Value>, usize) {
     let (mut rows, mut pages, mut next) = (Vec::new(), 0, Some(path.to_owned()));
     while let Some(path) = next {
         let page = client.read(path.strip_prefix("/api/v1").unwrap_or(&path));

@@ -11,7 +11,7 @@ use test_support::sink::Sink;
 use test_support::world::{Backend, World, text_of};
 
 /// Inserts dead letters of a flow, each with its own value of `n`, from 10,001 on.
-fn insert_letters(world: &World, flow: i64, count: i64) {
+pub(crate) fn insert_letters(world: &World, flow: i64, count: i64) {
     let now = chrono::Utc::now().format("%Y-%m-%d %H:%M:%S");
     for from in (1..=count).step_by(500) {
         let row = |n: i64| {

@@ -1,0 +1,169 @@
+//! Waiting posts.
+
+use actix_web::web::{Data, Query, ServiceConfig};
+use actix_web::{HttpResponse, get, post};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::answer::ApiAnswer;
+use super::body::{ApiBody, ApiText};
+use super::page::{PageQuery, PageRequest, page_of};
+use super::problem::ApiProblem;
+use super::thread::ApiThread;
+use crate::control::ControlError;
+use crate::control::view::DeliveriesView;
+use crate::domain::outbox::OutboxKey;
+
+/// Most keys of one request.
+const MAX_KEYS: usize = 10_000;
+
+/// Registers the routes.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(list_deliveries).service(retry_deliveries).service(cancel_deliveries);
+}
+
+/// Which waiting posts to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DeliveriesQuery {
+    /// Code of the flow.
+    flow: Option<String>,
+}
+
+/// A page of flows with waiting posts.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeliveriesPage {
+    deliveries: Vec<DeliveriesView>,
+    /// Path and query of the next page.
+    next: Option<String>,
+}
+
+/// The flow whose posts are due.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RetriedFlow {
+    /// Its code.
+    flow: ApiText,
+}
+
+/// Posts that are due.
+#[derive(Debug, Serialize, ToSchema)]
+struct DuePosts {
+    /// Their number.
+    due: u64,
+}
+
+/// Posts to cancel: those of a flow, or those with these keys.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CancelledPosts {
+    /// Code of the flow.
+    flow: Option<ApiText>,
+    /// Keys of posts, as in the header `Idempotency-Key`.
+    #[schema(max_items = 10_000)]
+    keys: Option<Vec<String>>,
+}
+
+/// A line about the progress.
+#[derive(Debug, Serialize, ToSchema)]
+struct CancelProgress {
+    /// Number of selected posts.
+    selected: usize,
+    /// Number of posts that are dead letters now.
+    cancelled: u64,
+    /// Whether this is the last line.
+    complete: bool,
+}
+
+/// Lists the flows with waiting posts, each with its first post.
+#[utoipa::path(
+    tag = "deliveries",
+    security(("token" = ["read"])),
+    params(PageQuery, DeliveriesQuery),
+    responses((status = 200, body = DeliveriesPage)),
+)]
+#[get("/deliveries")]
+pub(super) async fn list_deliveries(
+    thread: Data<ApiThread>,
+    page: PageRequest,
+    query: Query<DeliveriesQuery>,
+) -> Result<ApiAnswer, ApiProblem> {
+    thread
+        .run(async move |control| {
+            let mut waiting = control.deliveries(query.flow.as_deref()).await?;
+            waiting.sort_by_key(|waiting| waiting.flow);
+            let (waiting, last) =
+                page_of(waiting, |waiting| waiting.flow, page.after()?.as_ref(), page.limit);
+            let deliveries = waiting.iter().map(DeliveriesView::new).collect();
+            Ok(ApiAnswer::new(&DeliveriesPage { deliveries, next: page.next(last) }))
+        })
+        .await
+}
+
+/// Makes the waiting posts of a flow due at once.
+#[utoipa::path(
+    tag = "deliveries",
+    security(("token" = ["operate"])),
+    request_body = RetriedFlow,
+    responses((status = 200, body = DuePosts)),
+)]
+#[post("/deliveries/retry")]
+pub(super) async fn retry_deliveries(
+    thread: Data<ApiThread>,
+    body: ApiBody,
+) -> Result<ApiAnswer, ApiProblem> {
+    thread
+        .run(async move |control| {
+            let RetriedFlow { flow } = body.parse()?;
+            Ok(ApiAnswer::new(&DuePosts { due: control.retry_deliveries(&flow.0).await? }))
+        })
+        .await
+}
+
+/// Moves waiting posts to the dead letters. Answers with lines of JSON about the progress.
+#[utoipa::path(
+    tag = "deliveries",
+    security(("token" = ["operate"])),
+    request_body = CancelledPosts,
+    responses((status = 200, body = CancelProgress, content_type = "application/x-ndjson")),
+)]
+#[post("/deliveries/cancel")]
+pub(super) async fn cancel_deliveries(
+    thread: Data<ApiThread>,
+    body: ApiBody,
+) -> Result<HttpResponse, ApiProblem> {
+    thread
+        .stream(async move |control, lines| {
+            let keys = match body.parse()? {
+                CancelledPosts { flow: Some(flow), keys: None } => control.delivery_keys(&flow.0).await?,
+                CancelledPosts { flow: None, keys: Some(keys) } => parse_keys(&keys)?,
+                CancelledPosts { .. } => {
+                    let remedy = "give the code of a flow, or keys";
+                    return Err(
+                        ControlError::invalid("flow", "one of flow and keys is expected", remedy).into()
+                    );
+                }
+            };
+            let progress = |cancelled, complete| CancelProgress { selected: keys.len(), cancelled, complete };
+            let mut cancelled = 0;
+            let done = &mut |posts| {
+                cancelled += posts;
+                lines.try_send(&progress(cancelled, false));
+            };
+            control.cancel_deliveries(&keys, done).await?;
+            lines.send(&progress(cancelled, true)).await;
+            Ok(())
+        })
+        .await
+}
+
+fn parse_keys(keys: &[String]) -> Result<Vec<OutboxKey>, ApiProblem> {
+    if keys.len() > MAX_KEYS {
+        return Err(ApiProblem::bad_request(format!("body: keys: at most {MAX_KEYS} are expected")));
+    }
+    let parsed: Result<Vec<_>, _> = keys.iter().map(|key| key.parse()).collect();
+    parsed.map_err(|error| {
+        ControlError::invalid("keys", error, "give keys as in the list, or in the header Idempotency-Key")
+            .into()
+    })
+}

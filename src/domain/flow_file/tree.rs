@@ -103,12 +103,12 @@ fn place(marker: Marker) -> Place {
 struct Open {
     at: Place,
     anchor: usize,
-    content: Content,
+    content: NodeContent,
     /// Values in it, itself included.
     nodes: usize,
 }
 
-enum Content {
+enum NodeContent {
     List(Vec<Node>),
     Map { members: Vec<Member>, names: HashSet<String>, name: Option<(String, Place)> },
 }
@@ -146,10 +146,10 @@ impl Builder {
                 self.add(Node { value, at }, anchor, 1)
             }
             Event::SequenceStart(anchor, tag) => {
-                self.begin(Content::List(Vec::new()), anchor, tag.as_deref(), at)
+                self.begin(NodeContent::List(Vec::new()), anchor, tag.as_deref(), at)
             }
             Event::MappingStart(anchor, tag) => {
-                let content = Content::Map { members: Vec::new(), names: HashSet::new(), name: None };
+                let content = NodeContent::Map { members: Vec::new(), names: HashSet::new(), name: None };
                 self.begin(content, anchor, tag.as_deref(), at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
@@ -158,7 +158,7 @@ impl Builder {
 
     fn begin(
         &mut self,
-        content: Content,
+        content: NodeContent,
         anchor: usize,
         tag: Option<&Tag>,
         at: Place,
@@ -169,7 +169,7 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(FileProblem::syntax(at, format!("is nested deeper than {MAX_DEPTH} levels")));
         }
-        if let Some(Open { content: Content::Map { name: None, .. }, .. }) = self.open.last() {
+        if let Some(Open { content: NodeContent::Map { name: None, .. }, .. }) = self.open.last() {
             return Err(FileProblem::syntax(at, "a name must be a text".to_owned()));
         }
         self.open.push(Open { at, anchor, content, nodes: 1 });
@@ -179,8 +179,8 @@ impl Builder {
     fn end(&mut self) -> Result<(), FileProblem> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let value = match open.content {
-            Content::List(items) => NodeValue::List(items),
-            Content::Map { members, .. } => NodeValue::Map(members),
+            NodeContent::List(items) => NodeValue::List(items),
+            NodeContent::Map { members, .. } => NodeValue::Map(members),
         };
         self.add(Node { value, at: open.at }, open.anchor, open.nodes)
     }
@@ -189,7 +189,7 @@ impl Builder {
         let Some((node, nodes)) = self.anchors.get(&anchor) else {
             return Err(FileProblem::syntax(at, "the alias stands for a value that contains it".to_owned()));
         };
-        if let Some(Open { content: Content::Map { name: None, .. }, .. }) = self.open.last() {
+        if let Some(Open { content: NodeContent::Map { name: None, .. }, .. }) = self.open.last() {
             return Err(FileProblem::syntax(at, "a name must be a text".to_owned()));
         }
         if self.nodes + nodes > MAX_NODES {
@@ -202,7 +202,8 @@ impl Builder {
 
     /// Takes the name of a member, if one is due.
     fn takes_name(&mut self, text: &str, style: ScalarStyle, at: Place) -> Result<bool, FileProblem> {
-        let Some(Open { content: Content::Map { names, name: name @ None, .. }, .. }) = self.open.last_mut()
+        let Some(Open { content: NodeContent::Map { names, name: name @ None, .. }, .. }) =
+            self.open.last_mut()
         else {
             return Ok(false);
         };
@@ -232,8 +233,8 @@ impl Builder {
         };
         open.nodes += nodes;
         match &mut open.content {
-            Content::List(items) => items.push(node),
-            Content::Map { members, name, .. } => {
+            NodeContent::List(items) => items.push(node),
+            NodeContent::Map { members, name, .. } => {
                 let (name, at) = name.take().unwrap_or_default();
                 members.push(Member { name, at, value: node });
             }

@@ -8,6 +8,7 @@
 //!  history.rs       reads their history, and rolls flows back
 //!  servers.rs       reads, checks and edits the brokers
 //!  endpoint.rs      resolves an endpoint, and checks its addresses
+//!  file_tests.rs    runs the tests of a file of flows, in a database of its own
 //!  explain.rs       says what becomes of a message
 //!  rehearsal.rs     does what becomes of a message, and rolls back
 //!  as_code.rs       compares a file with the tables, and applies it
@@ -33,6 +34,7 @@ mod endpoint;
 mod error;
 mod event_line;
 mod explain;
+mod file_tests;
 mod flows;
 mod history;
 mod lazy;
@@ -53,6 +55,7 @@ pub use endpoint::{EndpointAddress, EndpointRoute};
 pub use error::ControlError;
 pub use event_line::{EVENT_HEAD, event_line, missed_line, shown};
 pub use explain::{ExplainedFlow, Explanation};
+pub use file_tests::{FileTestResult, run_file_tests};
 pub use flows::FlowFilter;
 pub use history::HistoryEntryView;
 pub use lazy::LazyControl;

@@ -2,6 +2,7 @@
 
 mod as_code;
 mod edit;
+mod file_tests;
 mod rehearse;
 mod view;
 
@@ -69,7 +70,7 @@ enum FlowsAction {
         #[command(flatten)]
         fields: FlowFields,
     },
-    /// Try a message: say what would become of it, by its real transaction, which is rolled back.
+    /// Try a message by its real transaction, which is rolled back, or run the tests of a file.
     #[command(after_help = rehearse::HELP)]
     Test(rehearse::TestOptions),
     /// Enable flows, all or none. Refused if one of them cannot work.
@@ -156,6 +157,9 @@ pub(super) fn run(command: FlowsCommand) -> i32 {
         FlowsAction::Lint { file } => as_code::lint(&file, output),
         FlowsAction::Diff { file } => {
             operate::run_coded(output, async |control| as_code::diff(control, &file).await)
+        }
+        FlowsAction::Test(options) if options.has_file() => {
+            operate::run_without_settings(output, file_tests::run(&options))
         }
         action => operate::run(output, async |control| perform(control, action).await),
     }

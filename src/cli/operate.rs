@@ -7,7 +7,7 @@ use super::{FAILURE, WRONG_SETTINGS, fatal};
 use crate::control::{Control, ControlError};
 use crate::domain::edit_history::EditOrigin;
 use crate::observe::logging;
-use crate::settings;
+use crate::settings::{self, LogFormat};
 
 /// Connects to the database, runs the command and prints its report. Returns the exit code. The log goes to standard
 /// error only, and has warnings only.
@@ -15,11 +15,7 @@ pub(super) fn run(
     options: OutputOptions,
     command: impl AsyncFnOnce(&Control) -> Result<CommandReport, ControlError>,
 ) -> i32 {
-    run_coded(options, async |control| {
-        let report = command(control).await?;
-        let code = if report.ok { 0 } else { FAILURE };
-        Ok((report, code))
-    })
+    run_coded(options, async |control| command(control).await.map(with_code))
 }
 
 /// The same for a command with an exit code of its own.
@@ -35,16 +31,40 @@ pub(super) fn run_coded(
         return fatal(loaded.settings.log_format, &error, FAILURE);
     }
     super::warn(&loaded);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fatal(loaded.settings.log_format, &error, FAILURE),
-    };
-    let outcome = runtime.block_on(async {
+    let format = loaded.settings.log_format;
+    finish(options, format, async {
         let control = Control::connect(loaded.settings, origin()).await?;
         command(&control).await
-    });
+    })
+}
+
+/// Runs a command that needs neither settings nor a database, and prints its report. Returns the exit code.
+pub(super) fn run_without_settings(
+    options: OutputOptions,
+    command: impl Future<Output = Result<CommandReport, ControlError>>,
+) -> i32 {
+    if let Err(error) = logging::init_stderr(LogFormat::Human, "warn") {
+        return fatal(LogFormat::Human, &error, FAILURE);
+    }
+    finish(options, LogFormat::Human, async { command.await.map(with_code) })
+}
+
+fn with_code(report: CommandReport) -> (CommandReport, i32) {
+    let code = if report.ok { 0 } else { FAILURE };
+    (report, code)
+}
+
+fn finish(
+    options: OutputOptions,
+    format: LogFormat,
+    command: impl Future<Output = Result<(CommandReport, i32), ControlError>>,
+) -> i32 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fatal(format, &error, FAILURE),
+    };
     // A closed standard output does not make the command fail: its work is done.
-    match outcome {
+    match runtime.block_on(command) {
         Ok((report, code)) => {
             let _ = report.print(options);
             code

@@ -21,6 +21,7 @@ macro_rules! on_each_database {
 mod as_code;
 mod edits;
 mod explain;
+mod file_tests;
 mod flows;
 mod help;
 mod history;

@@ -165,7 +165,7 @@ fn invalid(name: &str, problems: &[FileProblem]) -> ControlError {
 }
 
 /// Two lines for each problem, as compilers write them.
-fn located_lines(name: &str, problems: &[FileProblem]) -> String {
+pub(super) fn located_lines(name: &str, problems: &[FileProblem]) -> String {
     let lines = problems.iter().map(|problem| {
         let remedy = if problem.remedy.is_empty() {
             String::new()

@@ -1,5 +1,8 @@
 //! `mqtt-gateway flows test`: what would become of a message, without consequences.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use clap::Args;
 
 use super::edit::ProcessingFields;
@@ -15,7 +18,9 @@ Examples:
   mqtt-gateway flows test TEMP --payload '{\"value\": 21.5}'
   mqtt-gateway flows test TEMP --payload sample.json --topic sensors/kitchen/temperature
   mqtt-gateway flows test TEMP --payload sample.json --schema new.json
+  mqtt-gateway flows test flows.yaml
 The columns that are given count for the test only. No sequence number is used up, nothing is posted or stored.
+The tests of a file run in a temporary SQLite database, and need no settings.
 Exit codes: 0 the message would be processed, 1 it would not, or the command failed, 2 wrong settings or usage.";
 
 /// Longest body that is printed for people, in characters.
@@ -24,7 +29,8 @@ const MAX_BODY_CHARS: usize = 4_000;
 /// A message for a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(super) struct TestOptions {
-    /// Code of the flow.
+    /// Code of the flow, or a file with tests: its name ends with .yaml or .yml, and - is standard input.
+    #[arg(value_name = "CODE|FILE")]
     code: String,
     /// Payload of the message: JSON, a file, or - for standard input [default: made from the schema]
     #[arg(long, value_name = "JSON|FILE|-")]
@@ -43,6 +49,23 @@ pub(super) struct TestOptions {
     enabled: bool,
     #[command(flatten)]
     processing: ProcessingFields,
+}
+
+impl TestOptions {
+    /// Whether a file with tests is given, and no flow.
+    pub(super) fn has_file(&self) -> bool {
+        let is_yaml = |end: &OsStr| end == "yaml" || end == "yml";
+        self.code == "-" || Path::new(&self.code).extension().is_some_and(is_yaml)
+    }
+
+    /// The file with tests. All other options are about the test of a flow.
+    pub(super) fn only_file(&self) -> Result<&str, ControlError> {
+        if *self == (Self { code: self.code.clone(), ..Self::default() }) {
+            return Ok(&self.code);
+        }
+        let problem = "the tests of a file have their own messages and flows";
+        Err(ControlError::invalid("FILE", problem, "leave the other options out"))
+    }
 }
 
 fn property(argument: &str) -> Result<(String, String), &'static str> {

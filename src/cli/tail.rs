@@ -12,7 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 use url::Url;
 
-use self::watch::{Told, Watched, own_url};
+use self::watch::{Told, WatchedGateway, own_url};
 use super::output::{error_document, error_text, visible};
 use super::{FAILURE, WRONG_SETTINGS, fatal};
 use crate::control::{ControlError, EVENT_HEAD, event_line, missed_line};
@@ -167,7 +167,7 @@ fn watch_all(options: TailOptions, settings: &Settings) -> Result<Receiver<Told>
     let (sender, told) = sync_channel(MAX_UNPRINTED);
     for url in url {
         let (token, filter, settings) = (token.clone(), filter.clone(), settings.clone());
-        let watched = Watched { url, token, filter, settings };
+        let watched = WatchedGateway { url, token, filter, settings };
         let sender = sender.clone();
         thread::spawn(move || watched.watch(&sender));
     }

@@ -21,7 +21,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A gateway to follow.
 #[derive(Debug, Clone)]
-pub(super) struct Watched {
+pub(super) struct WatchedGateway {
     pub(super) url: Url,
     /// `None` to make a token for each connection.
     pub(super) token: Option<String>,
@@ -65,7 +65,7 @@ struct TokenMaker {
     control: Control,
 }
 
-impl Watched {
+impl WatchedGateway {
     /// Follows the gateway until it refuses, or nothing prints any more.
     pub(super) fn watch(&self, sender: &SyncSender<Told>) {
         if let Err(error) = self.try_watch(sender) {

@@ -114,12 +114,12 @@ pub struct FlowTest {
     /// Payload of the message.
     pub payload: Vec<u8>,
     /// What is to become of it.
-    pub expected: Expected,
+    pub expected: ExpectedOutcome,
 }
 
 /// What is to become of a message.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Expected {
+pub enum ExpectedOutcome {
     /// These rows of `data`: the value of each attribute. A text is compared as it is, anything else as the gateway
     /// writes it.
     Rows(Map<String, Value>),

@@ -4,30 +4,34 @@ use serde_json::{Map, Value};
 
 use crate::control::rehearsal::{Rehearsal, TestRequest};
 use crate::domain::dead_letter::DeadLetterReason;
-use crate::domain::flow_file::{Expected, ExpectedRequest};
+use crate::domain::flow_file::{ExpectedOutcome, ExpectedRequest};
 use crate::domain::payload::{Payload, PayloadLimits};
 use crate::domain::value_style::ValueStyle;
 
 /// A sentence for each difference.
-pub(super) fn differences(expected: &Expected, rehearsal: &Rehearsal, style: ValueStyle) -> Vec<String> {
+pub(super) fn differences(
+    expected: &ExpectedOutcome,
+    rehearsal: &Rehearsal,
+    style: ValueStyle,
+) -> Vec<String> {
     match expected {
-        Expected::Reason(reason) => of_reason(*reason, rehearsal),
+        ExpectedOutcome::Reason(reason) => of_reason(*reason, rehearsal),
         _ if rehearsal.dead_letter.is_some() => {
             vec![format!("expected {}, got {}", name(expected), got(rehearsal))]
         }
-        Expected::Rows(rows) => of_rows(rows, rehearsal, style),
-        Expected::Request(request) => match &rehearsal.request {
+        ExpectedOutcome::Rows(rows) => of_rows(rows, rehearsal, style),
+        ExpectedOutcome::Request(request) => match &rehearsal.request {
             Some(sent) => of_request(request, sent),
             None => vec![format!("expected a request, got {}", got(rehearsal))],
         },
     }
 }
 
-fn name(expected: &Expected) -> &'static str {
+fn name(expected: &ExpectedOutcome) -> &'static str {
     match expected {
-        Expected::Rows(_) => "rows",
-        Expected::Request(_) => "a request",
-        Expected::Reason(_) => "a dead letter",
+        ExpectedOutcome::Rows(_) => "rows",
+        ExpectedOutcome::Request(_) => "a request",
+        ExpectedOutcome::Reason(_) => "a dead letter",
     }
 }
 
@@ -138,7 +142,7 @@ mod tests {
 
     fn rows(expected: Value, rehearsal: &Rehearsal) -> Vec<String> {
         let Value::Object(expected) = expected else { return vec!["no object".to_owned()] };
-        differences(&Expected::Rows(expected), rehearsal, ValueStyle::Python)
+        differences(&ExpectedOutcome::Rows(expected), rehearsal, ValueStyle::Python)
     }
 
     #[test]
@@ -171,7 +175,7 @@ mod tests {
         };
         let rehearsal = Rehearsal { request: Some(request), ..Rehearsal::default() };
         let differences = |expected: Value| {
-            let expected = Expected::Request(serde_json::from_value(expected).unwrap());
+            let expected = ExpectedOutcome::Request(serde_json::from_value(expected).unwrap());
             differences(&expected, &rehearsal, ValueStyle::Json)
         };
         assert_eq!(differences(json!({})), [] as [&str; 0]);
@@ -193,7 +197,7 @@ mod tests {
     fn reasons_are_compared() {
         let letter = RejectionView { reason: "validation_failed".to_owned(), detail: "v".to_owned() };
         let rehearsal = Rehearsal { dead_letter: Some(letter), ..Rehearsal::default() };
-        let reason = |reason| differences(&Expected::Reason(reason), &rehearsal, ValueStyle::Json);
+        let reason = |reason| differences(&ExpectedOutcome::Reason(reason), &rehearsal, ValueStyle::Json);
         assert_eq!(reason(DeadLetterReason::ValidationFailed), [] as [&str; 0]);
         assert_eq!(
             reason(DeadLetterReason::PayloadNotJson),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::items::{FlowItem, SECTIONS, ServerItem, TestItem};
 use super::place::{FileProblem, Place};
 use super::tree::{Node, NodeValue, parse};
-use super::{Expected, FileEntry, FlowFile, FlowTest};
+use super::{ExpectedOutcome, FileEntry, FlowFile, FlowTest};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::masking::{MaskedFlow, MaskedServer};
 
@@ -100,8 +100,8 @@ fn server(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<Mask
 fn test(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<FlowTest>> {
     let item: TestItem = typed(node, "test", "name", problems)?;
     let expected = match (item.rows, item.request, item.reason) {
-        (Some(rows), None, None) => Expected::Rows(rows),
-        (None, Some(request), None) => Expected::Request(request),
+        (Some(rows), None, None) => ExpectedOutcome::Rows(rows),
+        (None, Some(request), None) => ExpectedOutcome::Request(request),
         (None, None, Some(name)) => {
             let reason = DeadLetterReason::ALL.into_iter().find(|reason| reason.as_str() == name);
             let Some(reason) = reason else {
@@ -112,7 +112,7 @@ fn test(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<FlowTe
                 problems.push(FileProblem::syntax(node.place_of(["reason"]), problem));
                 return None;
             };
-            Expected::Reason(reason)
+            ExpectedOutcome::Reason(reason)
         }
         _ => {
             let problem = format!("test {:?}: expected exactly one of rows, request and reason", item.name);

@@ -68,9 +68,9 @@ fn all_parts_are_read() {
     assert_eq!(file.servers.unwrap()[0].value.port, Some(8883));
     let tests: Vec<&FlowTest> = file.tests.iter().map(|test| &test.value).collect();
     assert_eq!(tests[0].payload, br#"{"value":21.5,"at":"noon"}"#);
-    assert_eq!(tests[1].expected, Expected::Reason(DeadLetterReason::ValidationFailed));
+    assert_eq!(tests[1].expected, ExpectedOutcome::Reason(DeadLetterReason::ValidationFailed));
     assert!(
-        matches!(&tests[2].expected, Expected::Request(request) if request.method.as_deref() == Some("POST"))
+        matches!(&tests[2].expected, ExpectedOutcome::Request(request) if request.method.as_deref() == Some("POST"))
     );
 }
 

@@ -64,7 +64,7 @@ pub(super) struct FlowPatch {
 /// A message to rehearse. What is missing is made up from the flow.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FlowTest {
+pub(super) struct FlowTestBody {
     /// Its topic.
     pub(super) topic: Option<String>,
     /// Its payload.

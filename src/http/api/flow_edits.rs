@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
 use super::body::ApiBody;
-use super::flow_bodies::{FlowPatch, FlowTest, NewFlow, Rollback};
+use super::flow_bodies::{FlowPatch, FlowTestBody, NewFlow, Rollback};
 use super::page::{PageQuery, PageRequest, segment};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -193,7 +193,7 @@ pub(super) async fn validate_flow(
     tag = "flows",
     security(("token" = ["operate"])),
     params(("code" = String, Path, description = "Code of the flow.")),
-    request_body = FlowTest,
+    request_body = FlowTestBody,
     responses((status = 200, body = Rehearsal)),
 )]
 #[post("/flows/{code}/test")]
@@ -204,7 +204,7 @@ pub(super) async fn test_flow(
 ) -> Result<ApiAnswer, ApiProblem> {
     thread
         .run(async move |control| {
-            let FlowTest { topic, payload } = body.parse()?;
+            let FlowTestBody { topic, payload } = body.parse()?;
             let message =
                 TestMessage { topic, payload: payload.map(String::into_bytes), ..TestMessage::default() };
             Ok(ApiAnswer::new(&control.rehearse(&code, message, &FlowEdit::default()).await?))

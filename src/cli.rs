@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod retire;
 mod servers;
+mod status;
 mod tail;
 mod tokens;
 #[cfg(feature = "tools")]
@@ -119,6 +120,9 @@ enum Command {
     DeadLetters(dead_letters::LettersCommand),
     /// List, retry and cancel posts that wait for their endpoint, without SQL.
     Deliveries(deliveries::DeliveriesCommand),
+    /// Show whether the gateway works, and what is in its way.
+    #[command(after_help = status::HELP)]
+    Status(status::StatusOptions),
     /// List, add and revoke tokens of the API.
     Tokens(tokens::TokensCommand),
     /// Print the JSON Schema of the options of flows, for editors.
@@ -156,6 +160,7 @@ pub fn main() -> ExitCode {
         Command::Generate(generated) => generate::run(&generated, CommandLine::command()),
         Command::DeadLetters(command) => dead_letters::run(command),
         Command::Deliveries(command) => deliveries::run(command),
+        Command::Status(options) => status::run(options),
         Command::Tokens(command) => tokens::run(command),
         Command::Schema { file: false } => print_schema(),
         Command::Schema { file: true } => flows::print_file_schema(),

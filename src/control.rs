@@ -19,6 +19,7 @@
 //!  lazy.rs          connects to the database when it is needed, for a running gateway
 //!  access.rs        recognises tokens
 //!  live.rs          makes tokens for commands that ask a running gateway
+//!  status.rs        says what is in the way
 //!  tokens.rs        lists, adds and revokes tokens of the API
 //!  view.rs          the documents of all of them
 //! ```
@@ -41,6 +42,7 @@ mod lazy;
 mod live;
 mod rehearsal;
 pub mod servers;
+pub mod status;
 pub(crate) mod time_text;
 mod tokens;
 pub mod view;

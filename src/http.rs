@@ -15,12 +15,14 @@
 mod answers;
 mod api;
 mod connections;
+mod document_client;
 mod event_client;
 mod event_text;
 mod metrics_text;
 mod server;
 pub(crate) mod thread;
 
+pub(crate) use document_client::read_document;
 pub(crate) use event_client::{FollowError, Followed, follow_events};
 pub(crate) use event_text::StreamedEvent;
 pub(crate) use server::AdminServer;

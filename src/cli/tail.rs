@@ -12,7 +12,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 use url::Url;
 
-use self::watch::{Told, WatchedGateway, own_url};
+pub(super) use self::watch::own_url;
+use self::watch::{Told, WatchedGateway};
 use super::output::{error_document, error_text, visible};
 use super::{FAILURE, WRONG_SETTINGS, fatal};
 use crate::control::{ControlError, EVENT_HEAD, event_line, missed_line};

@@ -10,10 +10,10 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_mins(1);
 
 /// Wrong tokens of one peer within the window.
-const MAX_PER_PEER: u32 = 20;
+const MAX_PER_PEER: u32 = 100;
 
 /// Wrong tokens of all peers within the window.
-const MAX_IN_ALL: u32 = 200;
+const MAX_IN_ALL: u32 = 500;
 
 /// Counts of the present window. It holds at most [`MAX_IN_ALL`] peers.
 #[derive(Debug, Default)]

@@ -28,6 +28,7 @@ mod operations;
 mod page;
 mod problem;
 mod servers;
+mod status;
 mod thread;
 mod tokens;
 mod versions;
@@ -79,6 +80,7 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
         .configure(messages::routes)
         .configure(letters::routes)
         .configure(deliveries::routes)
+        .configure(status::routes)
         .configure(tokens::routes);
     config.service(scope);
 }

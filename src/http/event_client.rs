@@ -135,7 +135,7 @@ fn events_url(url: &Url, filter: &EventFilter) -> Url {
     url
 }
 
-fn not_sent(error: &SendRequestError) -> FollowError {
+pub(super) fn not_sent(error: &SendRequestError) -> FollowError {
     match error {
         SendRequestError::Connect(ConnectError::Io(error)) => FollowError::NotRunning(error.to_string()),
         SendRequestError::Connect(error) => FollowError::NotRunning(error.to_string()),
@@ -147,7 +147,7 @@ fn not_sent(error: &SendRequestError) -> FollowError {
 }
 
 /// What problem details say. A busy or starting gateway may accept the next attempt.
-fn refusal(status: StatusCode, body: &[u8]) -> FollowError {
+pub(super) fn refusal(status: StatusCode, body: &[u8]) -> FollowError {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| problem[name].as_str().map(str::to_owned);
     let detail = text("detail").unwrap_or_else(|| format!("HTTP status {status}"));

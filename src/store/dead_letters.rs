@@ -149,6 +149,29 @@ pub async fn count_letters(
     Ok(counts.into_iter().map(count).collect())
 }
 
+/// Counts the dead letters since `since_us` by reason, among the newest `limit` of all. Returns also how many of these
+/// were counted.
+pub async fn count_recent_letters(
+    database: &Database,
+    since_us: i64,
+    limit: u64,
+) -> Result<(Vec<LetterCount>, u64), StoreError> {
+    let sql = format!(
+        "SELECT reason, COUNT(*) AS row_count FROM (SELECT reason, occurred_at FROM dead_letters ORDER BY id DESC \
+         LIMIT {limit}) AS newest WHERE occurred_at >= ? GROUP BY reason ORDER BY reason"
+    );
+    let mut counts = Vec::new();
+    for row in query(database, sql, [database.dialect.instant(since_us)]).await? {
+        let read = || -> Result<_, DbErr> {
+            let rows: i64 = row.try_get("", "row_count")?;
+            Ok(LetterCount { flow_code: None, reason: row.try_get("", "reason")?, rows: rows.unsigned_abs() })
+        };
+        counts.push(read().while_doing(READING)?);
+    }
+    let counted = counts.iter().map(|count| count.rows).sum();
+    Ok((counts, counted))
+}
+
 /// Ids of selected dead letters in `(after, last]`, ascending, and the id to continue after. A page may be empty;
 /// without a next id there are no more.
 pub async fn select_letters(

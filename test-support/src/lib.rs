@@ -32,6 +32,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod publisher;
+pub mod python;
 pub mod scripted_broker;
 pub mod sink;
 pub mod sql;

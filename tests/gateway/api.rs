@@ -1,8 +1,10 @@
 //! The REST API, asked of the real binary as a program would.
 
 mod access;
+mod description;
 mod events;
 mod pages;
+mod status;
 mod use_cases;
 
 use std::net::SocketAddr;

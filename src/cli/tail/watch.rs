@@ -187,7 +187,7 @@ fn thread_failed(error: &io::Error) -> ControlError {
 }
 
 /// The address at which a gateway with these settings can be reached from its machine.
-pub(super) fn own_url(settings: &Settings) -> Result<Url, ControlError> {
+pub(in crate::cli) fn own_url(settings: &Settings) -> Result<Url, ControlError> {
     let unknown = |problem: &str| {
         ControlError::invalid(
             "ADMIN_BIND",

@@ -9,6 +9,7 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 use serde_json::value::RawValue;
 use utoipa::{PartialSchema, ToSchema};
 
@@ -98,6 +99,30 @@ impl PartialSchema for JsonObject {
 }
 
 impl ToSchema for JsonObject {}
+
+/// A whole number. JSON Schema calls `1.0` one, too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whole(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Number::deserialize(deserializer)?;
+        let text = number.to_string();
+        let digits = text.strip_suffix(".0").unwrap_or(&text);
+        digits
+            .parse()
+            .map(Self)
+            .map_err(|_| D::Error::custom(format!("{text} is no whole number of 64 bits")))
+    }
+}
+
+impl PartialSchema for Whole {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        i64::schema()
+    }
+}
+
+impl ToSchema for Whole {}
 
 /// A member that may be missing, or null to clear a column.
 #[derive(Debug, Default)]

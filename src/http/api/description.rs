@@ -7,7 +7,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::operations::Operations;
-use super::{deliveries, events, flow_edits, flows, letters, messages, problem, servers, tokens};
+use super::{deliveries, events, flow_edits, flows, letters, messages, problem, servers, status, tokens};
 use crate::domain::message_event::MessageEvent;
 use crate::domain::problem::{Problem, ProblemLevel};
 
@@ -56,6 +56,7 @@ const PREFIX: &str = "/api/v1";
         deliveries::list_deliveries,
         deliveries::retry_deliveries,
         deliveries::cancel_deliveries,
+        status::show_status,
         tokens::list_tokens,
         tokens::add_token,
         tokens::revoke_token,

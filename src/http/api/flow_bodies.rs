@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::body::{ApiText, Given, JsonObject};
+use super::body::{ApiText, Given, JsonObject, Whole};
 use crate::control::FlowEdit;
 
 /// A flow to add.
@@ -29,8 +29,8 @@ pub(super) struct NewFlow {
     /// Whether the flow gets messages; true by default.
     enabled: Option<bool>,
     /// Last sequence number, to continue the numbers of a removed flow.
-    #[schema(minimum = 0, maximum = 9_223_372_036_854_775_806_i64)]
-    pub(super) last_msg_id: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9_000_000_000_000_000_000_i64)]
+    pub(super) last_msg_id: Option<Whole>,
 }
 
 /// The columns of a flow to change. `***` stands for the secret that the row has.
@@ -76,8 +76,8 @@ pub(super) struct FlowTestBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
     /// Number of the entry.
-    #[schema(minimum = 0, maximum = 9_223_372_036_854_775_806_i64)]
-    pub(super) to: i64,
+    #[schema(value_type = i64, minimum = 0, maximum = 9_000_000_000_000_000_000_i64)]
+    pub(super) to: Whole,
 }
 
 impl NewFlow {

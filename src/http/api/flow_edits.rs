@@ -47,7 +47,7 @@ pub(super) async fn add_flow(
     thread
         .run_as(&caller, async move |control| {
             let flow: NewFlow = body.parse()?;
-            let (code, last_msg_id) = (flow.code.0.clone(), flow.last_msg_id.unwrap_or(0));
+            let (code, last_msg_id) = (flow.code.0.clone(), flow.last_msg_id.map_or(0, |last| last.0));
             if last_msg_id < 0 {
                 return Err(ApiProblem::bad_request("body: last_msg_id: a number from 0 is expected"));
             }
@@ -77,7 +77,7 @@ pub(super) async fn edit_flow(
     code: Path<String>,
     body: ApiBody,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let expected = expected_version(request.headers())?;
+    let expected = expected_version(request.headers());
     thread
         .run_as(&caller, async move |control| {
             let edit = body.parse::<FlowPatch>()?.edit();
@@ -104,7 +104,7 @@ pub(super) async fn remove_flow(
     request: HttpRequest,
     code: Path<String>,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let expected = expected_version(request.headers())?;
+    let expected = expected_version(request.headers());
     thread
         .run_as(&caller, async move |control| {
             let flow = control.flow(&code).await?;
@@ -262,7 +262,7 @@ pub(super) async fn roll_back_flow(
     thread
         .run_as(&caller, async move |control| {
             let Rollback { to } = body.parse()?;
-            Ok(ApiAnswer::new(&EditedFlowView::new(&control.roll_back(&code, to).await?)))
+            Ok(ApiAnswer::new(&EditedFlowView::new(&control.roll_back(&code, to.0).await?)))
         })
         .await
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ApiAnswer;
-use super::body::{ApiBody, ApiText};
+use super::body::{ApiBody, ApiText, Whole};
 use super::page::{PageQuery, PageRequest};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -100,8 +100,8 @@ struct LetterCounts {
 #[serde(deny_unknown_fields)]
 struct ReplayRequest {
     /// Ids of dead letters.
-    #[schema(max_items = 10_000)]
-    ids: Option<Vec<i64>>,
+    #[schema(value_type = Option<Vec<i64>>, max_items = 10_000)]
+    ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
     filter: Option<LetterConditions>,
     /// Selects all dead letters.
@@ -115,8 +115,8 @@ struct ReplayRequest {
 #[serde(deny_unknown_fields)]
 struct DiscardRequest {
     /// Ids of dead letters.
-    #[schema(max_items = 10_000)]
-    ids: Option<Vec<i64>>,
+    #[schema(value_type = Option<Vec<i64>>, max_items = 10_000)]
+    ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
     filter: Option<LetterConditions>,
     /// Selects all dead letters.
@@ -291,13 +291,15 @@ pub(super) async fn discard_letters(
 }
 
 fn selection(
-    ids: Option<Vec<i64>>,
+    ids: Option<Vec<Whole>>,
     filter: Option<LetterConditions>,
     all: Option<bool>,
 ) -> Result<LetterSelection, ApiProblem> {
     let filter = filter.map(LetterConditions::filter).transpose()?;
     match (ids, filter, all == Some(true)) {
-        (Some(ids), None, false) if ids.len() <= MAX_IDS => Ok(LetterSelection::Ids(ids)),
+        (Some(ids), None, false) if ids.len() <= MAX_IDS => {
+            Ok(LetterSelection::Ids(ids.iter().map(|id| id.0).collect()))
+        }
         (None, Some(filter), false) if !filter.is_empty() => Ok(LetterSelection::Filter(filter)),
         (None, None, true) => Ok(LetterSelection::Filter(LetterFilter::default())),
         _ => {

@@ -46,7 +46,12 @@ impl Operations {
 
     pub(super) fn find(&self, path: &str, method: &str) -> Route<'_> {
         let mut methods = BTreeSet::new();
-        for (_, operations) in self.0.iter().filter(|(resource, _)| resource.is_match(path)) {
+        let matching: Vec<_> = self.0.iter().filter(|(resource, _)| resource.is_match(path)).collect();
+        // A fixed path goes before one with a name in it.
+        let is_fixed =
+            |resource: &ResourceDef| resource.pattern().is_some_and(|pattern| !pattern.contains('{'));
+        let has_fixed = matching.iter().any(|(resource, _)| is_fixed(resource));
+        for (_, operations) in matching.into_iter().filter(|(resource, _)| !has_fixed || is_fixed(resource)) {
             if let Some(operation) = operations.get(method) {
                 return Route::Found(operation);
             }

@@ -59,6 +59,7 @@ impl PageRequest {
     pub(super) fn after<K: FromStr>(&self) -> Result<Option<K>, ApiProblem> {
         let Some(cursor) = &self.after else { return Ok(None) };
         let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = text.filter(|text| !text.is_empty());
         let key = text.and_then(|text| text.parse().ok());
         key.map(Some).ok_or_else(ApiProblem::bad_cursor)
     }

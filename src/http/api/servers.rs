@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
-use super::body::{ApiBody, ApiText, Given};
+use super::body::{ApiBody, ApiText, Given, Whole};
 use super::page::{PageQuery, PageRequest, page_of};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -43,8 +43,8 @@ struct ServerBody {
     /// Name or address.
     host: Option<ApiText>,
     /// Port; 1883, with TLS 8883, if it is not given.
-    #[schema(minimum = 1, maximum = 65535)]
-    port: Option<u16>,
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 65535)]
+    port: Option<Whole>,
     /// User name, or a reference to it.
     #[serde(default)]
     #[schema(value_type = Option<ApiText>)]
@@ -86,7 +86,7 @@ impl ServerBody {
         };
         ServerFields {
             host: self.host.map(|host| host.0),
-            port: self.port.map(i64::from),
+            port: self.port.map(|port| port.0),
             username: credential(self.username),
             password: credential(self.password),
             enabled: self.enabled,
@@ -188,7 +188,7 @@ pub(super) async fn edit_server(
     id: Path<i64>,
     body: ApiBody,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let expected = expected_version(request.headers())?;
+    let expected = expected_version(request.headers());
     thread
         .run_as(&caller, async move |control| {
             let fields = body.parse::<ServerBody>()?.fields();
@@ -216,7 +216,7 @@ pub(super) async fn remove_server(
     request: HttpRequest,
     id: Path<i64>,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let expected = expected_version(request.headers())?;
+    let expected = expected_version(request.headers());
     thread
         .run_as(&caller, async move |control| {
             let server = control.server(*id).await?;

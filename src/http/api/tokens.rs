@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
-use super::body::ApiBody;
+use super::body::{ApiBody, Whole};
 use super::page::{PageQuery, PageRequest, page_of};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -38,8 +38,8 @@ struct NewToken {
     /// What it permits.
     scope: NewTokenScope,
     /// Seconds after which it is refused; never without.
-    #[schema(minimum = 1, maximum = 3_153_600_000_u64)]
-    expires_in_seconds: Option<u64>,
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 3_153_600_000_i64)]
+    expires_in_seconds: Option<Whole>,
 }
 
 /// What a token permits.
@@ -98,7 +98,8 @@ pub(super) async fn add_token(thread: Data<ApiThread>, body: ApiBody) -> Result<
                 NewTokenScope::Operate => TokenScope::Operate,
                 NewTokenScope::Admin => TokenScope::Admin,
             };
-            let expires_in = expires_in_seconds.map(Duration::from_secs);
+            let seconds = |whole: Whole| Duration::from_secs(u64::try_from(whole.0).unwrap_or(0));
+            let expires_in = expires_in_seconds.map(seconds);
             let added = control.add_token(&name, scope, expires_in).await?;
             Ok(ApiAnswer::created(format!("/api/v1/tokens/{name}"), &AddedTokenView::new(&added)))
         })

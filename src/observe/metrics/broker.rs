@@ -1,6 +1,7 @@
 //! Metrics of the broker connection.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use super::known::Known;
 
@@ -41,6 +42,12 @@ impl BrokerMetrics {
     #[must_use]
     pub fn is_connected(&self) -> Option<bool> {
         self.is_connected.get()
+    }
+
+    /// Returns the time since which this is so.
+    #[must_use]
+    pub fn since(&self) -> Option<SystemTime> {
+        self.is_connected.since()
     }
 
     /// Returns the numbers of accepted connections, lost connections and failed attempts.

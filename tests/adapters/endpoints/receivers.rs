@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use test_support::http_sink::Request;
+use test_support::python::tool;
 
 use super::batches::{batch, posted};
 use super::{KEY, answering, clients};
@@ -16,18 +15,6 @@ use super::{KEY, answering, clients};
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 /// 41 bytes, with characters that base64 of URLs writes differently.
 const OTHER_SECRET: &str = "whsec_+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/8=";
-
-/// The interpreter with the packages of scripts/requirements.txt, which are installed if they are missing.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let script = r#". scripts/lib.sh && make_tools && printf %s "$TOOLS/bin/python""#;
-        let made = Command::new("bash").args(["-c", script]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-        let made = made.expect("bash has to be installed");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        String::from_utf8(made.stdout).unwrap().into()
-    })
-}
 
 /// What a library returns for a request, or why it refuses it.
 fn read_by(library: &mut Command, check: &str, secret: &str, request: &Request) -> Result<Value, String> {
@@ -45,7 +32,7 @@ fn read_by(library: &mut Command, check: &str, secret: &str, request: &Request) 
 
 fn in_python(check: &str, secret: &str, request: &Request) -> Result<Value, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/adapters/endpoints/receiver.py");
-    read_by(Command::new(python()).arg(script), check, secret, request)
+    read_by(Command::new(tool("python")).arg(script), check, secret, request)
 }
 
 /// Asserts that a library accepts the signatures of both secrets, and nothing that was changed on the way.

@@ -99,7 +99,7 @@ fn lost_updates_are_refused(world: World) {
         412,
         "version_differs",
     );
-    problem(&edit("nonsense", "third"), 400, "bad_request");
+    problem(&edit("nonsense", "third"), 412, "version_differs");
     assert_eq!(admin.read("/flows/TEMP")["description"], "first");
     assert_eq!(edit(&format!("\"x\", {}", version("/flows/TEMP")), "fourth").status, 200);
     assert_eq!(edit("*", "fifth").status, 200);

@@ -1,0 +1,128 @@
+//! `mqtt-gateway status`: what an operator asks first.
+
+use clap::Args;
+use url::Url;
+
+use super::operate;
+use super::output::{CommandReport, OutputOptions, document, fields, table, visible};
+use super::tail::own_url;
+use crate::control::status::{DatabaseStatus, GatewayStatus, StatusProblem, StatusView};
+use crate::control::{Control, ControlError};
+use crate::domain::redaction::shown_url;
+use crate::http::read_document;
+
+/// Text below the options in `status --help`.
+pub(super) const HELP: &str = "\
+The command asks the gateway at ADMIN_BIND of the settings, and reads the database. For the request it makes a token \
+that permits reading for a minute.\n\
+Exit codes: 0 no problem, 1 a problem or failure, 2 wrong settings or usage.";
+
+/// Which gateway to ask.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(super) struct StatusOptions {
+    /// Address of a gateway, as `http://HOST:PORT` [default: that of `ADMIN_BIND`].
+    #[arg(long)]
+    url: Option<Url>,
+    #[command(flatten)]
+    output: OutputOptions,
+}
+
+/// Runs the command and returns its exit code.
+pub(super) fn run(options: StatusOptions) -> i32 {
+    let StatusOptions { url, output } = options;
+    operate::run(output, async |control| {
+        let gateway = ask(control, url.as_ref()).await?;
+        let database = control.database_status().await?;
+        let view = StatusView::new(gateway, Ok(database));
+        Ok(CommandReport { text: text(&view), document: document(&view), ok: view.ok })
+    })
+}
+
+/// The state of the gateway, or why it does not answer.
+async fn ask(control: &Control, url: Option<&Url>) -> Result<Result<GatewayStatus, String>, ControlError> {
+    let url = match url.cloned().map_or_else(|| own_url(&control.settings), Ok) {
+        Ok(url) => url,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let token = control.make_live_token().await?;
+    let answer = read_document(&url, token.text(), "/status").await;
+    control.delete_live_token(&token).await?;
+    let status = answer.map_err(|error| error.to_string()).and_then(|mut status| {
+        serde_json::from_value(status["gateway"].take())
+            .map_err(|error| format!("its answer is unusable: {error}"))
+    });
+    Ok(status.map_err(|problem| format!("{}: {problem}", shown_url(url.as_str()))))
+}
+
+fn text(StatusView { problems, gateway, database, .. }: &StatusView) -> String {
+    let gateway = gateway.as_ref().map(gateway_text).unwrap_or_default();
+    let database = database.as_ref().map(database_text).unwrap_or_default();
+    let problems = match &problems[..] {
+        [] => "No problem.\n".to_owned(),
+        problems => problems.iter().map(problem_text).collect(),
+    };
+    format!("{gateway}{database}{problems}")
+}
+
+fn problem_text(StatusProblem { problem, since, remedy }: &StatusProblem) -> String {
+    let since = since.as_ref().map(|since| format!(" (since {since})")).unwrap_or_default();
+    format!("problem: {}{since}\n  {}\n", visible(problem), visible(remedy))
+}
+
+fn gateway_text(gateway: &GatewayStatus) -> String {
+    let broker = match (gateway.broker.connected, &gateway.broker.since) {
+        (Some(true), Some(since)) => format!("connected since {since}"),
+        (Some(false), Some(since)) => format!("not connected since {since}"),
+        _ => "not tried yet".to_owned(),
+    };
+    let inbox = gateway.inbox.as_ref().map_or_else(String::new, |inbox| {
+        let oldest = inbox.oldest_at.as_ref().map(|at| format!(", the oldest of {at}")).unwrap_or_default();
+        format!(
+            "{} messages wait{oldest}; {} of {} bytes",
+            inbox.waiting_messages, inbox.bytes, inbox.max_bytes
+        )
+    });
+    let reachable = match gateway.database_reachable {
+        Some(true) => "reachable",
+        Some(false) => "not reachable",
+        None => "not tried yet",
+    };
+    let lines = fields(&[
+        (
+            "gateway",
+            format!("{}, started {}", if gateway.ready { "ready" } else { "not ready" }, gateway.started_at),
+        ),
+        ("broker", broker),
+        ("database", reachable.to_owned()),
+        ("inbox", inbox),
+    ]);
+    let busy = gateway.actors.iter().map(|actor| {
+        vec![actor.actor.clone(), actor.state.clone(), actor.depth.to_string(), actor.restarts.to_string()]
+    });
+    let actors = table(&["ACTOR", "STATE", "DEPTH", "RESTARTS"], &busy.collect::<Vec<_>>());
+    format!("{lines}{actors}")
+}
+
+fn database_text(database: &DatabaseStatus) -> String {
+    let DatabaseStatus { flows, outbox, dead_letters, replicas } = database;
+    let oldest = outbox.oldest_at.as_ref().map(|at| format!(", the oldest of {at}")).unwrap_or_default();
+    let letters: Vec<String> =
+        dead_letters.counts.iter().map(|count| format!("{} {}", count.count, count.reason)).collect();
+    let letters = if letters.is_empty() { "none".to_owned() } else { letters.join(", ") };
+    let replicas = replicas.iter().map(|replica| {
+        let life = if replica.alive { "alive" } else { "silent" };
+        format!("{} ({}, {life})", replica.client_id, replica.role)
+    });
+    fields(&[
+        (
+            "flows",
+            format!(
+                "{} enabled, {} of them cannot work; {} disabled",
+                flows.enabled, flows.unusable, flows.disabled
+            ),
+        ),
+        ("posts", format!("{} wait{oldest}", outbox.posts)),
+        ("dead letters, 24 h", letters),
+        ("replicas", replicas.collect::<Vec<_>>().join(", ")),
+    ])
+}

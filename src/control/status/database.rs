@@ -1,0 +1,140 @@
+//! What the database has, for all gateways.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::time_text::{parse_time, shown_time};
+use crate::control::view::{FlowVerdictView, LetterCountView};
+use crate::control::{CheckedFlow, Control, ControlError};
+use crate::domain::flow_check::{FlowSet, check_flow};
+use crate::domain::problem::Problem;
+use crate::domain::replicas::Member;
+use crate::inbox::avoided_filters;
+use crate::store;
+
+/// Most flows that are named.
+const MAX_NAMED: usize = 100;
+
+/// Most of the newest dead letters that are counted.
+const MAX_COUNTED: u64 = 10_000;
+
+/// What the database has.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DatabaseStatus {
+    /// The flows.
+    pub flows: FlowsStatus,
+    /// Posts that wait.
+    pub outbox: OutboxRows,
+    /// Dead letters of the last 24 hours.
+    pub dead_letters: RecentLetters,
+    /// Gateways that divide flows or messages.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// The flows.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FlowsStatus {
+    /// Number of enabled flows.
+    pub enabled: usize,
+    /// Number of disabled flows.
+    pub disabled: usize,
+    /// Number of enabled flows that cannot work.
+    pub unusable: usize,
+    /// The first 100 of them, with their problems.
+    pub rejected: Vec<FlowVerdictView>,
+    /// Filters that the broker refuses, as far as this machine has the inbox.
+    pub refused_filters: Vec<String>,
+}
+
+/// Posts that wait.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OutboxRows {
+    /// Their number.
+    pub posts: u64,
+    /// When the oldest was numbered.
+    pub oldest_at: Option<String>,
+}
+
+/// Dead letters of the last 24 hours.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecentLetters {
+    /// Their number by reason.
+    pub counts: Vec<LetterCountView>,
+    /// Whether there may be more: only the newest 10,000 are counted.
+    pub at_least: bool,
+}
+
+/// A gateway that divides flows or messages with others.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReplicaStatus {
+    /// Its MQTT client id.
+    pub client_id: String,
+    /// Its role.
+    pub role: String,
+    /// Whether its last sign of life is recent.
+    pub alive: bool,
+    /// Seconds since its last sign of life.
+    pub seen_seconds_ago: i64,
+}
+
+impl Control {
+    /// What the database has.
+    pub async fn database_status(&self) -> Result<DatabaseStatus, ControlError> {
+        let waiting = self.deliveries(None).await?;
+        let since = parse_time("24h").unwrap_or_default();
+        let (counts, counted) = store::count_recent_letters(&self.database, since, MAX_COUNTED).await?;
+        let members = store::members(&self.database).await?;
+        Ok(DatabaseStatus {
+            flows: self.flows_status().await?,
+            outbox: OutboxRows {
+                posts: waiting.iter().map(|flow| flow.posts).sum(),
+                oldest_at: waiting.iter().map(|flow| flow.oldest_at_us).min().map(shown_time),
+            },
+            dead_letters: RecentLetters {
+                counts: counts.iter().map(LetterCountView::new).collect(),
+                at_least: counted >= MAX_COUNTED,
+            },
+            replicas: members.iter().take(MAX_NAMED).map(ReplicaStatus::new).collect(),
+        })
+    }
+
+    async fn flows_status(&self) -> Result<FlowsStatus, ControlError> {
+        let flows = self.flows().await?;
+        let set = FlowSet::new(flows.iter().map(|flow| &flow.definition));
+        let networks = &self.settings.http_route.networks;
+        let enabled = flows.iter().filter(|flow| flow.definition.is_enabled());
+        let mut status = FlowsStatus {
+            enabled: enabled.clone().count(),
+            disabled: flows.iter().filter(|flow| !flow.definition.is_enabled()).count(),
+            unusable: 0,
+            rejected: Vec::new(),
+            refused_filters: avoided_filters(&self.settings.inbox.dir)
+                .unwrap_or_default()
+                .into_iter()
+                .take(MAX_NAMED)
+                .collect(),
+        };
+        for flow in enabled {
+            let mut problems = check_flow(&flow.definition, &set, networks);
+            problems.retain(Problem::is_error);
+            if !problems.is_empty() {
+                status.unusable += 1;
+                if status.rejected.len() < MAX_NAMED {
+                    status.rejected.push(FlowVerdictView::new(&CheckedFlow { flow: flow.clone(), problems }));
+                }
+            }
+        }
+        Ok(status)
+    }
+}
+
+impl ReplicaStatus {
+    fn new(member: &Member) -> Self {
+        Self {
+            client_id: member.client_id.clone(),
+            role: member.role.to_string(),
+            alive: member.is_alive(),
+            seen_seconds_ago: member.silent_for_us / 1_000_000,
+        }
+    }
+}

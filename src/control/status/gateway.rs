@@ -1,0 +1,178 @@
+//! What lives in a running gateway.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::posting::breaker::BreakerState;
+use crate::observe::{ActorReading, InboxReading, OutboxReading, Snapshot, Telemetry, timestamp};
+
+/// A running gateway.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct GatewayStatus {
+    /// When the process started.
+    pub started_at: String,
+    /// Whether it accepts messages.
+    pub ready: bool,
+    /// Why not, as in `/health/ready`.
+    pub unready: Vec<UnreadyStatus>,
+    /// Its connection to a broker.
+    pub broker: BrokerStatus,
+    /// Whether its last statements reached the database; null before the first one.
+    pub database_reachable: Option<bool>,
+    /// Its inbox; null until it is open.
+    pub inbox: Option<InboxStatus>,
+    /// The posts that it has to make; null until they are counted.
+    pub outbox: Option<OutboxStatus>,
+    /// Breakers of endpoints that are not closed.
+    pub breakers: Vec<BreakerStatus>,
+    /// Its actors.
+    pub actors: Vec<ActorStatus>,
+}
+
+/// A reason for not accepting messages.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct UnreadyStatus {
+    /// The reason, a keyword.
+    pub reason: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// A connection to a broker.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct BrokerStatus {
+    /// Whether it is connected; null before the first attempt.
+    pub connected: Option<bool>,
+    /// Since when.
+    pub since: Option<String>,
+}
+
+/// The log between broker and database.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct InboxStatus {
+    /// Its size.
+    pub bytes: u64,
+    /// Its maximum size.
+    pub max_bytes: u64,
+    /// Messages that are not in the database yet.
+    pub waiting_messages: u64,
+    /// When the oldest of them was received.
+    pub oldest_at: Option<String>,
+}
+
+/// Posts that a gateway has to make.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OutboxStatus {
+    /// Their number.
+    pub posts: u64,
+    /// Age of the oldest.
+    pub oldest_age_seconds: u64,
+    /// Age at which a post becomes a dead letter.
+    pub max_age_seconds: u64,
+}
+
+/// A breaker that holds posts back.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BreakerStatus {
+    /// Scheme, host and port of the endpoints.
+    pub origin: String,
+    /// `open` or `half_open`.
+    pub state: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// An actor and its mailbox.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ActorStatus {
+    /// Its name, as in the log.
+    pub actor: String,
+    /// Its state.
+    pub state: String,
+    /// Messages that wait or are being handled.
+    pub depth: usize,
+    /// Capacity of the mailbox.
+    pub capacity: usize,
+    /// Number of restarts.
+    pub restarts: u64,
+}
+
+impl GatewayStatus {
+    /// The state of this process.
+    #[must_use]
+    pub fn new(telemetry: &Telemetry) -> Self {
+        let unready: Vec<UnreadyStatus> = telemetry
+            .unready_reasons()
+            .into_iter()
+            .map(|unready| UnreadyStatus {
+                reason: unready.reason.as_str().to_owned(),
+                since: timestamp(unready.since),
+            })
+            .collect();
+        let broker = &telemetry.metrics.broker;
+        let snapshot = telemetry.snapshot();
+        Self {
+            started_at: timestamp(telemetry.started_at()),
+            ready: unready.is_empty(),
+            unready,
+            broker: BrokerStatus { connected: broker.is_connected(), since: broker.since().map(timestamp) },
+            database_reachable: telemetry.metrics.database.is_up(),
+            inbox: telemetry.inbox().map(InboxStatus::from),
+            outbox: snapshot.and_then(Snapshot::outbox).map(OutboxStatus::from),
+            breakers: breakers(telemetry),
+            actors: snapshot
+                .map(Snapshot::actors)
+                .unwrap_or_default()
+                .into_iter()
+                .map(ActorStatus::from)
+                .collect(),
+        }
+    }
+}
+
+fn breakers(telemetry: &Telemetry) -> Vec<BreakerStatus> {
+    let readings = telemetry.metrics.endpoints.read().into_iter();
+    let breakers = readings.filter_map(|(origin, reading)| Some((origin, reading.breaker?)));
+    let holding = breakers.filter(|(_, (state, _))| *state != BreakerState::Closed);
+    let status = |(origin, (state, since)): (String, (BreakerState, SystemTime))| BreakerStatus {
+        origin,
+        state: state.as_str().to_owned(),
+        since: timestamp(since),
+    };
+    holding.map(status).collect()
+}
+
+impl From<InboxReading> for InboxStatus {
+    fn from(inbox: InboxReading) -> Self {
+        Self {
+            bytes: inbox.bytes,
+            max_bytes: inbox.max_bytes,
+            waiting_messages: inbox.uncommitted_records,
+            oldest_at: inbox.oldest_uncommitted.map(timestamp),
+        }
+    }
+}
+
+impl From<OutboxReading> for OutboxStatus {
+    fn from(outbox: OutboxReading) -> Self {
+        Self {
+            posts: outbox.depth,
+            oldest_age_seconds: outbox.oldest_age.as_secs(),
+            max_age_seconds: outbox.max_age.as_secs(),
+        }
+    }
+}
+
+impl From<ActorReading> for ActorStatus {
+    fn from(actor: ActorReading) -> Self {
+        Self {
+            actor: actor.actor,
+            state: actor.state.to_owned(),
+            depth: actor.depth,
+            capacity: actor.capacity,
+            restarts: actor.restarts.iter().map(|(_, count)| count).sum(),
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::control::FlowEdit;
 /// A flow to add.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewFlow {
+pub(super) struct NewFlowBody {
     /// Unique name.
     pub(super) code: ApiText,
     /// MQTT topic filter.
@@ -80,7 +80,7 @@ pub(super) struct Rollback {
     pub(super) to: Whole,
 }
 
-impl NewFlow {
+impl NewFlowBody {
     pub(super) fn edit(self) -> FlowEdit {
         FlowEdit {
             description: text(self.description),

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
 use super::body::ApiBody;
-use super::flow_bodies::{FlowPatch, FlowTestBody, NewFlow, Rollback};
+use super::flow_bodies::{FlowPatch, FlowTestBody, NewFlowBody, Rollback};
 use super::page::{PageQuery, PageRequest, segment};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -35,7 +35,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[utoipa::path(
     tag = "flows",
     security(("token" = ["admin"])),
-    request_body = NewFlow,
+    request_body = NewFlowBody,
     responses((status = 201, body = EditedFlowView)),
 )]
 #[post("/flows")]
@@ -46,7 +46,7 @@ pub(super) async fn add_flow(
 ) -> Result<ApiAnswer, ApiProblem> {
     thread
         .run_as(&caller, async move |control| {
-            let flow: NewFlow = body.parse()?;
+            let flow: NewFlowBody = body.parse()?;
             let (code, last_msg_id) = (flow.code.0.clone(), flow.last_msg_id.map_or(0, |last| last.0));
             if last_msg_id < 0 {
                 return Err(ApiProblem::bad_request("body: last_msg_id: a number from 0 is expected"));
@@ -214,7 +214,7 @@ pub(super) async fn test_flow(
 
 /// A page of the history of a flow, the newest edits first.
 #[derive(Debug, Serialize, ToSchema)]
-struct HistoryPage {
+struct FlowHistoryPage {
     history: Vec<HistoryEntryView>,
     /// Path and query of the next page.
     next: Option<String>,
@@ -225,7 +225,7 @@ struct HistoryPage {
     tag = "flows",
     security(("token" = ["read"])),
     params(("code" = String, Path, description = "Code of the flow."), PageQuery),
-    responses((status = 200, body = HistoryPage)),
+    responses((status = 200, body = FlowHistoryPage)),
 )]
 #[get("/flows/{code}/history")]
 pub(super) async fn list_flow_history(
@@ -239,7 +239,7 @@ pub(super) async fn list_flow_history(
             let entries = control.history(EditedKind::Flow, &code, page.after()?, limit).await?;
             let history: Vec<_> = entries.iter().take(page.limit).map(HistoryEntryView::new).collect();
             let last = history.last().filter(|_| entries.len() > page.limit).map(|last| last.id);
-            Ok(ApiAnswer::new(&HistoryPage { history, next: page.next(last) }))
+            Ok(ApiAnswer::new(&FlowHistoryPage { history, next: page.next(last) }))
         })
         .await
 }

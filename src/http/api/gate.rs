@@ -10,7 +10,7 @@ use url::form_urlencoded;
 
 use super::description::ApiDescription;
 use super::hosts::{is_own_host, is_own_origin};
-use super::operations::{Operation, Route};
+use super::operations::{FoundOperation, Operation};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::Caller;
@@ -50,9 +50,9 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
     };
     let caller = thread.caller(token, peer).await?;
     let operation = match description.operations.find(request.path(), request.method().as_str()) {
-        Route::Found(operation) => operation,
-        Route::OtherMethods(allow) => return Err(ApiProblem::wrong_method(allow)),
-        Route::Unknown => return Err(ApiProblem::unknown_path()),
+        FoundOperation::Found(operation) => operation,
+        FoundOperation::OtherMethods(allow) => return Err(ApiProblem::wrong_method(allow)),
+        FoundOperation::Unknown => return Err(ApiProblem::unknown_path()),
     };
     if !caller.scope.allows(operation.scope) {
         return Err(ApiProblem::forbidden(operation.scope));

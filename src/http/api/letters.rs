@@ -37,7 +37,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct LetterConditions {
+struct LetterQuery {
     /// Code of the flow at the time of the dead letter.
     flow: Option<ApiText>,
     /// Reason, a keyword of docs/TABLES.md.
@@ -52,7 +52,7 @@ struct LetterConditions {
     text: Option<ApiText>,
 }
 
-impl LetterConditions {
+impl LetterQuery {
     fn filter(self) -> Result<LetterFilter, ApiProblem> {
         let invalid =
             |field, problem: String| ControlError::invalid(field, problem, "correct it, or leave it out");
@@ -103,7 +103,7 @@ struct ReplayRequest {
     #[schema(value_type = Option<Vec<i64>>, max_items = 10_000)]
     ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
-    filter: Option<LetterConditions>,
+    filter: Option<LetterQuery>,
     /// Selects all dead letters.
     all: Option<bool>,
     /// Tries each message and changes nothing.
@@ -118,7 +118,7 @@ struct DiscardRequest {
     #[schema(value_type = Option<Vec<i64>>, max_items = 10_000)]
     ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
-    filter: Option<LetterConditions>,
+    filter: Option<LetterQuery>,
     /// Selects all dead letters.
     all: Option<bool>,
 }
@@ -149,7 +149,7 @@ struct DiscardProgress {
 #[utoipa::path(
     tag = "dead letters",
     security(("token" = ["read"])),
-    params(PageQuery, LetterConditions),
+    params(PageQuery, LetterQuery),
     responses((status = 200, body = LettersPage)),
 )]
 #[get("/dead-letters")]
@@ -157,7 +157,7 @@ pub(super) async fn list_letters(
     thread: Data<ApiThread>,
     page: PageRequest,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let filter = page.conditions::<LetterConditions>()?.filter()?;
+    let filter = page.conditions::<LetterQuery>()?.filter()?;
     thread
         .run(async move |control| {
             let letters = control.dead_letters(&filter, page.after()?, page.limit + 1).await?;
@@ -172,13 +172,13 @@ pub(super) async fn list_letters(
 #[utoipa::path(
     tag = "dead letters",
     security(("token" = ["read"])),
-    params(LetterConditions),
+    params(LetterQuery),
     responses((status = 200, body = LetterCounts)),
 )]
 #[get("/dead-letters/counts")]
 pub(super) async fn count_letters(
     thread: Data<ApiThread>,
-    conditions: Query<LetterConditions>,
+    conditions: Query<LetterQuery>,
 ) -> Result<ApiAnswer, ApiProblem> {
     let filter = conditions.into_inner().filter()?;
     thread
@@ -196,13 +196,13 @@ pub(super) async fn count_letters(
 #[utoipa::path(
     tag = "dead letters",
     security(("token" = ["read"])),
-    params(LetterConditions),
+    params(LetterQuery),
     responses((status = 200, body = LetterView, content_type = "application/x-ndjson")),
 )]
 #[get("/dead-letters/export")]
 pub(super) async fn export_letters(
     thread: Data<ApiThread>,
-    conditions: Query<LetterConditions>,
+    conditions: Query<LetterQuery>,
 ) -> Result<HttpResponse, ApiProblem> {
     let filter = conditions.into_inner().filter()?;
     thread
@@ -292,10 +292,10 @@ pub(super) async fn discard_letters(
 
 fn selection(
     ids: Option<Vec<Whole>>,
-    filter: Option<LetterConditions>,
+    filter: Option<LetterQuery>,
     all: Option<bool>,
 ) -> Result<LetterSelection, ApiProblem> {
-    let filter = filter.map(LetterConditions::filter).transpose()?;
+    let filter = filter.map(LetterQuery::filter).transpose()?;
     match (ids, filter, all == Some(true)) {
         (Some(ids), None, false) if ids.len() <= MAX_IDS => {
             Ok(LetterSelection::Ids(ids.iter().map(|id| id.0).collect()))

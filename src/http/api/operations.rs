@@ -21,7 +21,7 @@ pub(super) struct Operation {
 
 /// What a path and a method stand for.
 #[derive(Debug)]
-pub(super) enum Route<'o> {
+pub(super) enum FoundOperation<'o> {
     Found(&'o Operation),
     /// The methods of the path.
     OtherMethods(String),
@@ -44,7 +44,7 @@ impl Operations {
         Self(operations.collect())
     }
 
-    pub(super) fn find(&self, path: &str, method: &str) -> Route<'_> {
+    pub(super) fn find(&self, path: &str, method: &str) -> FoundOperation<'_> {
         let mut methods = BTreeSet::new();
         let matching: Vec<_> = self.0.iter().filter(|(resource, _)| resource.is_match(path)).collect();
         // A fixed path goes before one with a name in it.
@@ -53,14 +53,14 @@ impl Operations {
         let has_fixed = matching.iter().any(|(resource, _)| is_fixed(resource));
         for (_, operations) in matching.into_iter().filter(|(resource, _)| !has_fixed || is_fixed(resource)) {
             if let Some(operation) = operations.get(method) {
-                return Route::Found(operation);
+                return FoundOperation::Found(operation);
             }
             methods.extend(operations.keys().map(String::as_str));
         }
         if methods.is_empty() {
-            return Route::Unknown;
+            return FoundOperation::Unknown;
         }
-        Route::OtherMethods(methods.into_iter().collect::<Vec<_>>().join(", "))
+        FoundOperation::OtherMethods(methods.into_iter().collect::<Vec<_>>().join(", "))
     }
 }
 

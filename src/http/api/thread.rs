@@ -34,17 +34,17 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 const WORK_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// What the thread does next: spawns a task on it. Each belongs to a connection, of which there are not many.
-type Job = Box<dyn FnOnce() + Send>;
+type ApiJob = Box<dyn FnOnce() + Send>;
 
 /// Maximum requests with lines as their answer, and of those that connect to a broker. Further ones are refused.
 const MAX_LONG: usize = 4;
 
-/// Lines that wait for the client. The work waits when there are more.
+/// LineSender that wait for the client. The work waits when there are more.
 const MAX_LINES: usize = 8;
 
 /// The thread of the API, with the use cases and their connections.
 pub(super) struct ApiThread {
-    jobs: UnboundedSender<Job>,
+    jobs: UnboundedSender<ApiJob>,
     control: Arc<LazyControl>,
     access: Arc<TokenAccess>,
     turns: Arc<Semaphore>,
@@ -113,7 +113,7 @@ impl ApiThread {
     /// The work is dropped when the client is gone.
     pub(super) async fn stream(
         &self,
-        work: impl AsyncFnOnce(&Control, &Lines) -> Result<(), ApiProblem> + Send + 'static,
+        work: impl AsyncFnOnce(&Control, &LineSender) -> Result<(), ApiProblem> + Send + 'static,
     ) -> Result<HttpResponse, ApiProblem> {
         let turn = self.long_turn()?;
         let control = Arc::clone(&self.control);
@@ -121,7 +121,7 @@ impl ApiThread {
         let job = move || {
             task::spawn_local(async move {
                 let _turn = turn;
-                let sender = Lines(sender);
+                let sender = LineSender(sender);
                 let work = async {
                     let control = control.get().await.map_err(|error| ApiProblem::not_connected(&error))?;
                     work(control, &sender).await
@@ -196,9 +196,9 @@ impl ApiThread {
 }
 
 /// Where work sends its lines.
-pub(super) struct Lines(Sender<Result<Bytes, ApiProblem>>);
+pub(super) struct LineSender(Sender<Result<Bytes, ApiProblem>>);
 
-impl Lines {
+impl LineSender {
     /// Sends a line as soon as the client takes it. Returns whether the client is there.
     pub(super) async fn send(&self, document: &impl Serialize) -> bool {
         self.0.send(Ok(line(document))).await.is_ok()
@@ -212,7 +212,7 @@ impl Lines {
 }
 
 /// Ends when the server has ended.
-async fn work_off(mut jobs: UnboundedReceiver<Job>) {
+async fn work_off(mut jobs: UnboundedReceiver<ApiJob>) {
     while let Some(job) = jobs.recv().await {
         job();
     }

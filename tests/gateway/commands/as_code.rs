@@ -194,6 +194,24 @@ fn masked_secrets_stay(world: World) {
     assert_eq!(elsewhere.sql.count("SELECT COUNT(*) FROM flows", []), 0);
 }
 
+fn what_means_the_same_is_no_difference(world: World) {
+    world.flow("SAME", "s").schema(r#"{ "b":  "number", "a": "string" }"#).enabled(None).insert(&world.sql);
+    world.flow("ANY", "a").schema("null").insert(&world.sql);
+    world
+        .sql
+        .run("UPDATE flows SET endpoint_url = ' ', message_key = '', options = '{}' WHERE code = 'SAME'");
+    let kept =
+        "SELECT COUNT(*) FROM flows WHERE CAST(payload_schema AS CHAR(60)) LIKE '{ %' AND endpoint_url = ' '";
+    assert_eq!(world.sql.count(kept, []), 1);
+    let name = file(&world, "flows.yaml", &succeeds(&world, &["flows", "export"]));
+    assert_eq!(exit_code(&world, &["flows", "diff", &name]), (Some(0), "No differences.\n".to_owned()));
+    let text = "flows: [{code: SAME, topic: other, action: STORE_DB, payload_schema: {a: string, b: number}, enabled: false}]";
+    let name = file(&world, "flows.yaml", text);
+    let changed = document(&world, &["flows", "apply", &name])["changes"][0]["columns"].clone();
+    assert_eq!(changed.as_array().unwrap().len(), 1, "{changed}");
+    assert_eq!(world.sql.count(kept, []), 1, "the other columns keep their form");
+}
+
 fn brokers_are_known_by_host_and_port(world: World) {
     let before = succeeds(&world, &["flows", "export", "--servers"]);
     let one =
@@ -358,6 +376,7 @@ on_each_database!(
     removing_has_to_be_asked_for,
     a_wrong_file_changes_nothing,
     masked_secrets_stay,
+    what_means_the_same_is_no_difference,
     brokers_are_known_by_host_and_port,
     apply_counts_from_the_number_that_it_names,
 );

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::place::Place;
-use super::tree::{Member, Node, NodeValue};
+use super::tree::{NodeMember, NodeValue, YamlNode};
 use super::write;
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::masking::{MaskedFlow, MaskedServer};
@@ -15,7 +15,7 @@ const HEAD: &str = "\
 
 /// Flows and brokers as a file.
 #[derive(Debug)]
-pub struct Exported(Node);
+pub struct Exported(YamlNode);
 
 impl Exported {
     /// Takes flows and, if there is a list of them, brokers. Columns with their default are left out.
@@ -46,7 +46,7 @@ impl Exported {
     }
 }
 
-fn flow_node(flow: &MaskedFlow) -> Node {
+fn flow_node(flow: &MaskedFlow) -> YamlNode {
     let mut members = vec![text("code", &flow.code)];
     if !flow.description.is_empty() {
         members.push(text("description", &flow.description));
@@ -62,7 +62,7 @@ fn flow_node(flow: &MaskedFlow) -> Node {
     NodeValue::Map(members).into()
 }
 
-fn server_node(server: &MaskedServer) -> Node {
+fn server_node(server: &MaskedServer) -> YamlNode {
     let mut members = vec![text("host", &server.host)];
     members.extend(server.port.map(|port| member("port", NodeValue::Number(port.into()))));
     members.extend(optional("username", server.username.as_deref()));
@@ -84,24 +84,24 @@ fn server_node(server: &MaskedServer) -> Node {
     NodeValue::Map(members).into()
 }
 
-fn member(name: &str, value: NodeValue) -> Member {
-    Member { name: name.to_owned(), at: Place::default(), value: value.into() }
+fn member(name: &str, value: NodeValue) -> NodeMember {
+    NodeMember { name: name.to_owned(), at: Place::default(), value: value.into() }
 }
 
-fn text(name: &str, text: &str) -> Member {
+fn text(name: &str, text: &str) -> NodeMember {
     member(name, NodeValue::Text(text.to_owned()))
 }
 
 /// Nothing for a blank text: it counts as none.
-fn optional(name: &str, value: Option<&str>) -> Option<Member> {
+fn optional(name: &str, value: Option<&str>) -> Option<NodeMember> {
     value.filter(|value| !value.trim().is_empty()).map(|value| text(name, value))
 }
 
 /// A JSON text as what it is; a text that is no JSON as a text.
-fn json(name: &str, value: Option<&str>) -> Option<Member> {
+fn json(name: &str, value: Option<&str>) -> Option<NodeMember> {
     let value = value.filter(|value| !value.trim().is_empty())?;
-    let node = Node::from_json(value).unwrap_or_else(|| NodeValue::Text(value.to_owned()).into());
-    (node.value != NodeValue::Null).then(|| Member {
+    let node = YamlNode::from_json(value).unwrap_or_else(|| NodeValue::Text(value.to_owned()).into());
+    (node.value != NodeValue::Null).then(|| NodeMember {
         name: name.to_owned(),
         at: Place::default(),
         value: node,

@@ -7,9 +7,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::place::Place;
-use super::tree::{Member, Node, NodeValue};
+use super::tree::{NodeMember, NodeValue, YamlNode};
 
-impl Node {
+impl YamlNode {
     /// Parses JSON.
     pub(super) fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
@@ -31,20 +31,20 @@ impl Node {
             NodeValue::Text(text) => Value::String(text.clone()),
             NodeValue::List(items) => Value::Array(items.iter().map(Self::to_value).collect()),
             NodeValue::Map(members) => {
-                let member = |member: &Member| (member.name.clone(), member.value.to_value());
+                let member = |member: &NodeMember| (member.name.clone(), member.value.to_value());
                 Value::Object(members.iter().map(member).collect())
             }
         }
     }
 }
 
-impl From<NodeValue> for Node {
+impl From<NodeValue> for YamlNode {
     fn from(value: NodeValue) -> Self {
         Self { value, at: Place::default() }
     }
 }
 
-impl Serialize for Node {
+impl Serialize for YamlNode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.value {
             NodeValue::Null => serializer.serialize_unit(),
@@ -54,7 +54,7 @@ impl Serialize for Node {
             NodeValue::List(items) => serializer.collect_seq(items),
             NodeValue::Map(members) => {
                 let mut map = serializer.serialize_map(Some(members.len()))?;
-                for Member { name, value, .. } in members {
+                for NodeMember { name, value, .. } in members {
                     map.serialize_entry(name, value)?;
                 }
                 map.end()
@@ -63,7 +63,7 @@ impl Serialize for Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for YamlNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
     }
@@ -72,37 +72,37 @@ impl<'de> Deserialize<'de> for Node {
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+    type Value = YamlNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value of JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
+    fn visit_unit<E>(self) -> Result<YamlNode, E> {
         Ok(NodeValue::Null.into())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<YamlNode, E> {
         Ok(NodeValue::Bool(value).into())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<YamlNode, E> {
         Ok(NodeValue::Number(value.into()).into())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<YamlNode, E> {
         Ok(NodeValue::Number(value.into()).into())
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+    fn visit_f64<E>(self, value: f64) -> Result<YamlNode, E> {
         Ok(serde_json::Number::from_f64(value).map_or(NodeValue::Null, NodeValue::Number).into())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+    fn visit_str<E>(self, text: &str) -> Result<YamlNode, E> {
         Ok(NodeValue::Text(text.to_owned()).into())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<YamlNode, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
             items.push(item);
@@ -110,10 +110,10 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(NodeValue::List(items).into())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<YamlNode, A::Error> {
         let mut members = Vec::new();
         while let Some((name, value)) = map.next_entry()? {
-            members.push(Member { name, at: Place::default(), value });
+            members.push(NodeMember { name, at: Place::default(), value });
         }
         Ok(NodeValue::Map(members).into())
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::items::{FlowItem, SECTIONS, ServerItem, TestItem};
 use super::place::{FileProblem, Place};
-use super::tree::{Node, NodeValue, parse};
+use super::tree::{NodeValue, YamlNode, parse};
 use super::{ExpectedOutcome, FileEntry, FlowFile, FlowTest};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::masking::{MaskedFlow, MaskedServer};
@@ -29,7 +29,7 @@ pub(super) fn read(text: &str) -> Result<FlowFile, Vec<FileProblem>> {
     if problems.is_empty() { Ok(file) } else { Err(problems) }
 }
 
-fn check_names(root: &Node, problems: &mut Vec<FileProblem>) {
+fn check_names(root: &YamlNode, problems: &mut Vec<FileProblem>) {
     let NodeValue::Map(members) = &root.value else {
         let problem = "expected a mapping with flows, servers or tests".to_owned();
         problems.push(FileProblem::syntax(root.at, problem));
@@ -43,10 +43,10 @@ fn check_names(root: &Node, problems: &mut Vec<FileProblem>) {
 
 /// Reads the items of a list. Each wrong item is one problem.
 fn section<T>(
-    root: &Node,
+    root: &YamlNode,
     name: &str,
     problems: &mut Vec<FileProblem>,
-    read: impl Fn(&Node, &mut Vec<FileProblem>) -> Option<T>,
+    read: impl Fn(&YamlNode, &mut Vec<FileProblem>) -> Option<T>,
 ) -> Option<Vec<T>> {
     let node = root.get(name)?;
     let NodeValue::List(items) = &node.value else {
@@ -56,10 +56,10 @@ fn section<T>(
     Some(items.iter().filter_map(|item| read(item, problems)).collect())
 }
 
-fn flow(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<MaskedFlow>> {
+fn flow(node: &YamlNode, problems: &mut Vec<FileProblem>) -> Option<FileEntry<MaskedFlow>> {
     let item: FlowItem = typed(node, "flow", "code", problems)?;
     // The texts come from the tree, where the members have their order.
-    let json = |given: bool, name: &str| node.get(name).filter(|_| given).map(Node::to_json);
+    let json = |given: bool, name: &str| node.get(name).filter(|_| given).map(YamlNode::to_json);
     Some(entry(
         node,
         MaskedFlow {
@@ -77,7 +77,7 @@ fn flow(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<Masked
     ))
 }
 
-fn server(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<MaskedServer>> {
+fn server(node: &YamlNode, problems: &mut Vec<FileProblem>) -> Option<FileEntry<MaskedServer>> {
     let item: ServerItem = typed(node, "server", "host", problems)?;
     Some(entry(
         node,
@@ -97,7 +97,7 @@ fn server(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<Mask
     ))
 }
 
-fn test(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<FlowTest>> {
+fn test(node: &YamlNode, problems: &mut Vec<FileProblem>) -> Option<FileEntry<FlowTest>> {
     let item: TestItem = typed(node, "test", "name", problems)?;
     let expected = match (item.rows, item.request, item.reason) {
         (Some(rows), None, None) => ExpectedOutcome::Rows(rows),
@@ -135,7 +135,7 @@ fn test(node: &Node, problems: &mut Vec<FileProblem>) -> Option<FileEntry<FlowTe
     Some(entry(node, test))
 }
 
-fn entry<T>(node: &Node, value: T) -> FileEntry<T> {
+fn entry<T>(node: &YamlNode, value: T) -> FileEntry<T> {
     let fields = match &node.value {
         NodeValue::Map(members) => members.iter().map(|member| (member.name.clone(), member.at)).collect(),
         _ => Vec::new(),
@@ -145,7 +145,7 @@ fn entry<T>(node: &Node, value: T) -> FileEntry<T> {
 
 /// The item as its type. A problem names the item by `key`.
 fn typed<T: DeserializeOwned>(
-    node: &Node,
+    node: &YamlNode,
     kind: &str,
     key: &str,
     problems: &mut Vec<FileProblem>,

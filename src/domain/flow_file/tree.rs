@@ -14,7 +14,7 @@ const MAX_NODES: usize = 2_000_000;
 
 /// A value with its place in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     /// The value.
     pub(super) value: NodeValue,
     /// Where it begins.
@@ -33,30 +33,30 @@ pub(super) enum NodeValue {
     /// A text.
     Text(String),
     /// A list.
-    List(Vec<Node>),
+    List(Vec<YamlNode>),
     /// A mapping.
-    Map(Vec<Member>),
+    Map(Vec<NodeMember>),
 }
 
 /// A member of a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct NodeMember {
     /// Its name.
     pub(super) name: String,
     /// Where the name stands.
     pub(super) at: Place,
     /// Its value.
-    pub(super) value: Node,
+    pub(super) value: YamlNode,
 }
 
-impl Node {
+impl YamlNode {
     /// The member with this name.
     #[must_use]
-    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+    pub(super) fn get(&self, name: &str) -> Option<&YamlNode> {
         self.member(name).map(|member| &member.value)
     }
 
-    fn member(&self, name: &str) -> Option<&Member> {
+    fn member(&self, name: &str) -> Option<&NodeMember> {
         let NodeValue::Map(members) = &self.value else { return None };
         members.iter().find(|member| member.name == name)
     }
@@ -80,7 +80,7 @@ impl Node {
 }
 
 /// Parses a file with one document.
-pub(super) fn parse(text: &str) -> Result<Node, Vec<FileProblem>> {
+pub(super) fn parse(text: &str) -> Result<YamlNode, Vec<FileProblem>> {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -92,7 +92,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<FileProblem>> {
     if !builder.problems.is_empty() {
         return Err(builder.problems);
     }
-    Ok(builder.root.unwrap_or(Node { value: NodeValue::Null, at: Place::START }))
+    Ok(builder.root.unwrap_or(YamlNode { value: NodeValue::Null, at: Place::START }))
 }
 
 fn place(marker: Marker) -> Place {
@@ -100,7 +100,7 @@ fn place(marker: Marker) -> Place {
 }
 
 /// A list or mapping whose end has not been read.
-struct Open {
+struct OpenNode {
     at: Place,
     anchor: usize,
     content: NodeContent,
@@ -109,17 +109,17 @@ struct Open {
 }
 
 enum NodeContent {
-    List(Vec<Node>),
-    Map { members: Vec<Member>, names: HashSet<String>, name: Option<(String, Place)> },
+    List(Vec<YamlNode>),
+    Map { members: Vec<NodeMember>, names: HashSet<String>, name: Option<(String, Place)> },
 }
 
 #[derive(Default)]
 struct Builder {
-    open: Vec<Open>,
+    open: Vec<OpenNode>,
     /// Nodes with names, and the number of values in each.
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (YamlNode, usize)>,
     nodes: usize,
-    root: Option<Node>,
+    root: Option<YamlNode>,
     problems: Vec<FileProblem>,
 }
 
@@ -143,7 +143,7 @@ impl Builder {
                 if self.takes_name(&text, style, at)? {
                     return Ok(());
                 }
-                self.add(Node { value, at }, anchor, 1)
+                self.add(YamlNode { value, at }, anchor, 1)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.begin(NodeContent::List(Vec::new()), anchor, tag.as_deref(), at)
@@ -169,10 +169,10 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(FileProblem::syntax(at, format!("is nested deeper than {MAX_DEPTH} levels")));
         }
-        if let Some(Open { content: NodeContent::Map { name: None, .. }, .. }) = self.open.last() {
+        if let Some(OpenNode { content: NodeContent::Map { name: None, .. }, .. }) = self.open.last() {
             return Err(FileProblem::syntax(at, "a name must be a text".to_owned()));
         }
-        self.open.push(Open { at, anchor, content, nodes: 1 });
+        self.open.push(OpenNode { at, anchor, content, nodes: 1 });
         Ok(())
     }
 
@@ -182,14 +182,14 @@ impl Builder {
             NodeContent::List(items) => NodeValue::List(items),
             NodeContent::Map { members, .. } => NodeValue::Map(members),
         };
-        self.add(Node { value, at: open.at }, open.anchor, open.nodes)
+        self.add(YamlNode { value, at: open.at }, open.anchor, open.nodes)
     }
 
     fn alias(&mut self, anchor: usize, at: Place) -> Result<(), FileProblem> {
         let Some((node, nodes)) = self.anchors.get(&anchor) else {
             return Err(FileProblem::syntax(at, "the alias stands for a value that contains it".to_owned()));
         };
-        if let Some(Open { content: NodeContent::Map { name: None, .. }, .. }) = self.open.last() {
+        if let Some(OpenNode { content: NodeContent::Map { name: None, .. }, .. }) = self.open.last() {
             return Err(FileProblem::syntax(at, "a name must be a text".to_owned()));
         }
         if self.nodes + nodes > MAX_NODES {
@@ -202,7 +202,7 @@ impl Builder {
 
     /// Takes the name of a member, if one is due.
     fn takes_name(&mut self, text: &str, style: ScalarStyle, at: Place) -> Result<bool, FileProblem> {
-        let Some(Open { content: NodeContent::Map { names, name: name @ None, .. }, .. }) =
+        let Some(OpenNode { content: NodeContent::Map { names, name: name @ None, .. }, .. }) =
             self.open.last_mut()
         else {
             return Ok(false);
@@ -218,7 +218,7 @@ impl Builder {
         Ok(true)
     }
 
-    fn add(&mut self, node: Node, anchor: usize, nodes: usize) -> Result<(), FileProblem> {
+    fn add(&mut self, node: YamlNode, anchor: usize, nodes: usize) -> Result<(), FileProblem> {
         // What is kept for aliases takes memory, too.
         self.nodes += if anchor > 0 { 1 + nodes } else { 1 };
         if self.nodes > MAX_NODES {
@@ -236,7 +236,7 @@ impl Builder {
             NodeContent::List(items) => items.push(node),
             NodeContent::Map { members, name, .. } => {
                 let (name, at) = name.take().unwrap_or_default();
-                members.push(Member { name, at, value: node });
+                members.push(NodeMember { name, at, value: node });
             }
         }
         Ok(())

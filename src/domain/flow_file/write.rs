@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::tree::{Member, Node, NodeValue, plain};
+use super::tree::{NodeMember, NodeValue, YamlNode, plain};
 use crate::domain::invisible::is_invisible;
 
 /// Longer names are written behind a question mark: a simple name of YAML has at most 1,024 characters.
@@ -12,14 +12,14 @@ const MAX_SIMPLE_NAME: usize = 500;
 const WORDS: [&str; 8] = ["yes", "no", "on", "off", "y", "n", "true", "false"];
 
 /// Writes a tree as a document.
-pub(super) fn document(node: &Node) -> String {
+pub(super) fn document(node: &YamlNode) -> String {
     let mut out = String::new();
     value(&mut out, node, 0);
     out
 }
 
 /// Writes a value behind its name or dash. Ends the line.
-fn value(out: &mut String, node: &Node, indent: usize) {
+fn value(out: &mut String, node: &YamlNode, indent: usize) {
     match &node.value {
         NodeValue::List(items) if !items.is_empty() => {
             for item in items {
@@ -56,7 +56,7 @@ fn begin_line(out: &mut String, indent: usize) {
     }
 }
 
-fn member_lines(out: &mut String, Member { name, value: of_name, .. }: &Member, indent: usize) {
+fn member_lines(out: &mut String, NodeMember { name, value: of_name, .. }: &NodeMember, indent: usize) {
     let is_long = name.chars().count() > MAX_SIMPLE_NAME;
     if is_long {
         out.push_str("? ");
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn written(json: &str) -> String {
-        document(&Node::from_json(json).unwrap())
+        document(&YamlNode::from_json(json).unwrap())
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(written(r#"["https://h:1/p?a=b&c#d"]"#), "- https://h:1/p?a=b&c#d\n");
     }
 
-    fn any_node() -> impl Strategy<Value = Node> {
+    fn any_node() -> impl Strategy<Value = YamlNode> {
         let any_text = || {
             prop_oneof![
                 ".*",
@@ -199,11 +199,11 @@ mod tests {
                 .map(NodeValue::Number)),
             any_text().prop_map(NodeValue::Text),
         ];
-        leaf.prop_map(Node::from).prop_recursive(5, 40, 5, move |inner| {
+        leaf.prop_map(YamlNode::from).prop_recursive(5, 40, 5, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(|items| NodeValue::List(items).into()),
                 prop::collection::btree_map(any_text(), inner, 0..5).prop_map(|members| {
-                    let member = |(name, value)| Member { name, at: Place::default(), value };
+                    let member = |(name, value)| NodeMember { name, at: Place::default(), value };
                     NodeValue::Map(members.into_iter().map(member).collect()).into()
                 }),
             ]

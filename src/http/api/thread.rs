@@ -39,7 +39,7 @@ type ApiJob = Box<dyn FnOnce() + Send>;
 /// Maximum requests with lines as their answer, and of those that connect to a broker. Further ones are refused.
 const MAX_LONG: usize = 4;
 
-/// LineSender that wait for the client. The work waits when there are more.
+/// Lines that wait for the client. The work waits when there are more.
 const MAX_LINES: usize = 8;
 
 /// The thread of the API, with the use cases and their connections.

@@ -64,7 +64,9 @@ pub use edit_history::{HistoryRange, last_removals, read_edits};
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flow_revision::flow_revision;
-pub use flow_table::{FlowTransaction, read_first_flows, read_flows, read_flows_after, waiting_posts};
+pub use flow_table::{
+    FlowTransaction, read_first_flows, read_flow, read_flows, read_flows_after, waiting_posts,
+};
 pub use flows::{load_flows, unusable_options};
 pub use limits::{StoreLimits, load_limits};
 pub use members::{Span, announce, members, remove_member, timed};

@@ -30,6 +30,17 @@ pub async fn read_first_flows(database: &Database, limit: i64) -> Result<Vec<Flo
     rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing("reading the flows")
 }
 
+/// Reads the flow with exactly this code. A collation may find several.
+pub async fn read_flow(database: &Database, code: &str) -> Result<Option<FlowRecord>, StoreError> {
+    const DOING: &str = "reading the flow";
+    check_column_types(database, OperatorTable::Flows).await?;
+    let sql = format!("SELECT {} FROM flows WHERE flows.code = ?", columns(database.dialect));
+    let query = statement(database.dialect.backend(), sql, [code.into()]);
+    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    let flows: Vec<FlowRecord> = rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing(DOING)?;
+    Ok(flows.into_iter().find(|flow| flow.definition.code == code))
+}
+
 /// Reads at most `limit` flows after the id `after`, in the order of their ids.
 pub async fn read_flows_after(
     database: &Database,

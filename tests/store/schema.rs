@@ -24,8 +24,8 @@ const TABLES: [&str; 16] = [
     "api_tokens",
 ];
 
-/// Additions besides the tables: two indexes and the row of a broker.
-const FURTHER: usize = 3;
+/// Additions besides the tables: three indexes and the row of a broker.
+const FURTHER: usize = 4;
 
 on_every_database! {
     from_nothing_everything_is_made

@@ -49,6 +49,10 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
         return Err(ApiProblem::unauthorised("the request has no token"));
     };
     let caller = thread.caller(token, peer).await?;
+    // No database has a name with U+0000.
+    if request.path().contains("%00") {
+        return Err(ApiProblem::unknown_path());
+    }
     let operation = match description.operations.find(request.path(), request.method().as_str()) {
         FoundOperation::Found(operation) => operation,
         FoundOperation::OtherMethods(allow) => return Err(ApiProblem::wrong_method(allow)),

@@ -148,6 +148,7 @@ fn every_fault_has_problem_details() {
     let admin = &served.admin;
     problem(&admin.get("/nowhere"), 404, "not_found");
     problem(&admin.get("/flows/NOWHERE"), 404, "not_found");
+    problem(&admin.get("/flows/%00/history"), 404, "not_found");
     let wrong_method = admin.send("DELETE", "/flows", &[], b"");
     problem(&wrong_method, 405, "method_not_allowed");
     assert!(wrong_method.headers["allow"].contains("GET"));

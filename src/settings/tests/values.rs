@@ -46,6 +46,15 @@ fn numbers_parse_as_in_python() {
 }
 
 #[test]
+fn lines_for_messages_are_a_log_level() {
+    let filter = |environment: &[(&str, &str)]| settings(environment).log_filter;
+    assert_eq!(filter(&[]), "info");
+    assert_eq!(filter(&[("LOG_MESSAGES", "true")]), "messages=debug,info");
+    let both = [("LOG_MESSAGES", "true"), ("RUST_LOG", "warn,messages=off")];
+    assert_eq!(filter(&both), "messages=debug,warn,messages=off", "the last level of a target counts");
+}
+
+#[test]
 fn words_and_flags_are_case_insensitive() {
     let settings = settings(&[
         ("INBOX_FSYNC", "Always"),

@@ -205,7 +205,7 @@ fn what_means_the_same_is_no_difference(world: World) {
     assert_eq!(world.sql.count(kept, []), 1);
     let name = file(&world, "flows.yaml", &succeeds(&world, &["flows", "export"]));
     assert_eq!(exit_code(&world, &["flows", "diff", &name]), (Some(0), "No differences.\n".to_owned()));
-    let text = "flows: [{code: SAME, topic: other, action: STORE_DB, payload_schema: {a: string, b: number}, enabled: false}]";
+    let text = "flows: [{code: SAME, description: a flow, topic: other, action: STORE_DB, payload_schema: {a: string, b: number}, enabled: false}]";
     let name = file(&world, "flows.yaml", text);
     let changed = document(&world, &["flows", "apply", &name])["changes"][0]["columns"].clone();
     assert_eq!(changed.as_array().unwrap().len(), 1, "{changed}");

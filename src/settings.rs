@@ -18,7 +18,6 @@ mod database;
 mod dotenv;
 mod error;
 mod files;
-#[cfg(feature = "tools")]
 mod given;
 mod host_list;
 mod layers;
@@ -49,8 +48,9 @@ pub(crate) use broker_url::{BrokerAddress, parse_broker_url};
 pub use credentials::CredentialSettings;
 pub use database::DatabaseSettings;
 pub use error::{FoundValue, SettingProblem, SettingsError};
+pub(crate) use given::load_given;
 #[cfg(feature = "tools")]
-pub(crate) use given::{is_setting, load_given, parse_database_url};
+pub(crate) use given::{is_setting, parse_database_url};
 pub use secret_source::SecretSource;
 pub use servers::{ServerAddress, Servers};
 pub use tls::{DatabaseTls, TlsMode};

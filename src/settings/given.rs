@@ -9,7 +9,9 @@ use super::assemble::load_settings_for;
 use super::files::Files;
 use super::layers::Sources;
 use super::replicas::Purpose;
-use super::{DatabaseSettings, Settings, SettingsError, UrlError, catalogue, url};
+#[cfg(feature = "tools")]
+use super::{DatabaseSettings, UrlError, catalogue, url};
+use super::{Settings, SettingsError};
 
 /// Loads settings from the defaults and `given`, without reading files.
 ///
@@ -25,11 +27,13 @@ pub(crate) fn load_given(given: &[(&str, &str)], inherited: &[&str]) -> Result<S
 }
 
 /// Parses a database URL, as in `DATABASE_URL`.
+#[cfg(feature = "tools")]
 pub(crate) fn parse_database_url(url: &str) -> Result<DatabaseSettings, UrlError> {
     url::parse(url.trim())
 }
 
 /// Returns whether a setting with this name exists.
+#[cfg(feature = "tools")]
 pub(crate) fn is_setting(name: &str) -> bool {
     catalogue::ALL.iter().any(|spec| spec.name == name)
 }

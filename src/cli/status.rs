@@ -113,6 +113,8 @@ fn database_text(database: &DatabaseStatus) -> String {
         let life = if replica.alive { "alive" } else { "silent" };
         format!("{} ({}, {life})", replica.client_id, replica.role)
     });
+    let replicas: Vec<String> = replicas.collect();
+    let replicas = if replicas.is_empty() { "none".to_owned() } else { replicas.join(", ") };
     fields(&[
         (
             "flows",
@@ -123,6 +125,6 @@ fn database_text(database: &DatabaseStatus) -> String {
         ),
         ("posts", format!("{} wait{oldest}", outbox.posts)),
         ("dead letters, 24 h", letters),
-        ("replicas", replicas.collect::<Vec<_>>().join(", ")),
+        ("replicas", replicas),
     ])
 }

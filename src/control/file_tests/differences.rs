@@ -40,7 +40,10 @@ fn got(rehearsal: &Rehearsal) -> String {
     match &rehearsal.dead_letter {
         Some(letter) => format!("a dead letter, {}: {}", letter.reason, letter.detail),
         None if rehearsal.request.is_some() => "a request".to_owned(),
-        None => format!("{} rows", rehearsal.rows.len()),
+        None => match rehearsal.rows.len() {
+            1 => "1 row".to_owned(),
+            rows => format!("{rows} rows"),
+        },
     }
 }
 

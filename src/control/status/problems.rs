@@ -109,13 +109,13 @@ fn of_database(database: &DatabaseStatus, problems: &mut Vec<StatusProblem>) {
     if database.flows.unusable > 0 {
         let codes: Vec<&str> =
             database.flows.rejected.iter().take(3).map(|flow| flow.code.as_str()).collect();
-        let text = format!("{} flows cannot work: {}", database.flows.unusable, codes.join(", "));
+        let text = format!("flows that cannot work: {} ({})", database.flows.unusable, codes.join(", "));
         problems.push(problem(text, None, "`mqtt-gateway flows validate --all` says why"));
     }
     let letters: u64 = database.dead_letters.counts.iter().map(|count| count.count).sum();
     if letters > 0 {
         let at_least = if database.dead_letters.at_least { "at least " } else { "" };
-        let text = format!("{at_least}{letters} dead letters came within 24 h");
+        let text = format!("dead letters within 24 h: {at_least}{letters}");
         problems.push(problem(text, None, "`mqtt-gateway dead-letters list` shows them and why"));
     }
     for replica in database.replicas.iter().filter(|replica| !replica.alive) {

@@ -4,6 +4,8 @@
 TEST_PACKAGES=(mosquitto mosquitto-clients mariadb-server-core mariadb-client-core)
 # Debian has no package of this server's programs alone; lib.sh sees to it that nothing is started.
 TEST_PACKAGES+=(postgresql)
+# The browser for the console.
+TEST_PACKAGES+=(chromium)
 # Disks that tests fill and cut the power of, and the patches that break the code on purpose.
 TEST_PACKAGES+=(mount e2fsprogs git)
 

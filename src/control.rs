@@ -58,7 +58,7 @@ pub use error::ControlError;
 pub use event_line::{EVENT_HEAD, event_line, missed_line, shown};
 pub use explain::{ExplainedFlow, Explanation};
 pub use file_tests::{FileTestResult, run_file_tests};
-pub use flows::FlowFilter;
+pub use flows::{FlowFilter, FlowOrder, FoundFlows};
 pub use history::HistoryEntryView;
 pub use lazy::LazyControl;
 pub use live::LiveToken;

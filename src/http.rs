@@ -1,4 +1,4 @@
-//! Health and metrics over HTTP, for probes and for Prometheus, and the API for operators.
+//! Health and metrics over HTTP, for probes and for Prometheus, and API and console for operators.
 //!
 //! ```text
 //! client ──▶ server (a thread of its own) ──▶ answers ──▶ observe: atomics and short locks
@@ -15,6 +15,7 @@
 mod answers;
 mod api;
 mod connections;
+mod console;
 mod document_client;
 mod event_client;
 mod event_text;

@@ -62,7 +62,7 @@ pub(crate) use url::UrlError;
 pub struct Settings {
     /// Connection to the database.
     pub database: DatabaseSettings,
-    /// Admin HTTP server for health, metrics and the API; none if disabled.
+    /// Admin HTTP server for health, metrics, the API and the console; none if disabled.
     pub admin: Option<AdminSettings>,
     /// Who may use the API.
     pub api: ApiSettings,
@@ -187,7 +187,7 @@ pub struct OutboxSettings {
     pub max_rows_per_flow: u64,
 }
 
-/// Admin HTTP server for health, metrics and the API.
+/// Admin HTTP server for health, metrics, the API and the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminSettings {
     /// Address to listen on; port 0 selects a free port.

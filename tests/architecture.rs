@@ -20,6 +20,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["procfs"], &["bench"]),
     (&["sea_orm", "sqlx", "mqtt_gateway_entity", "mqtt_gateway_migration"], &["store"]),
     (&["config"], &["settings"]),
+    (&["askama", "plotters"], &["http"]),
     (&["utoipa"], &["control", "domain", "http"]),
     (&["clap", "clap_complete", "clap_mangen"], &["cli"]),
     (&["env_logger", "prometheus_client"], &["observe"]),

@@ -1,5 +1,6 @@
 //! Serves health and metrics, and collects their data.
 
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use crate::observe::{
 use crate::settings::{AdminSettings, Settings};
 use crate::store::OutboxGauge;
 
-/// Serves health, metrics and the API from before the start until after the shutdown of all other parts.
+/// Serves health, metrics, the API and the console from before the start until after the shutdown of all other parts.
 ///
 /// A configured address must be available. The default address may be unavailable: a gateway from before this port
 /// existed must still run after an upgrade if another program uses the port.
@@ -28,6 +29,7 @@ pub(super) fn serve(
     match AdminServer::start(address, Arc::clone(observed), control) {
         Ok((server, address)) => {
             log::info!(address = address.to_string().as_str(); "Health and metrics are at http://{address}");
+            show_link(&server);
             Ok(Some(server))
         }
         Err(source) if is_default => {
@@ -38,6 +40,15 @@ pub(super) fn serve(
             Ok(None)
         }
         Err(source) => Err(StartError::Admin { address, source }),
+    }
+}
+
+/// Shows the link to the console on a terminal. Logs are kept and sent elsewhere, so it must not get there.
+fn show_link(server: &AdminServer) {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        // The console can also be opened by a token.
+        let _ = writeln!(terminal, "Console (this link is valid once): {}", server.console_link());
     }
 }
 

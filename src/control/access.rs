@@ -99,6 +99,19 @@ impl TokenAccess {
         Err(find(known.tokens(), &given, Duration::ZERO).err().unwrap_or(AccessRefusal::Wrong))
     }
 
+    /// The caller with a token that was accepted before, for a session. Counts no failed attempt.
+    pub async fn check_again(&self, given: &TokenHash) -> Result<Caller, AccessRefusal> {
+        let mut known = self.known.lock().await;
+        if self.is_of_file(&mut known, given) {
+            return Ok(Caller { token: "ADMIN_TOKEN_FILE".to_owned(), scope: TokenScope::Admin });
+        }
+        if known.of_table.as_ref().is_none_or(|(at, _)| at.elapsed() >= MAX_AGE) {
+            self.read(&mut known).await?;
+        }
+        let age = known.of_table.as_ref().map(|(at, _)| at.elapsed()).unwrap_or_default();
+        find(known.tokens(), given, age)
+    }
+
     async fn read(&self, known: &mut KnownTokens) -> Result<(), AccessRefusal> {
         if let Some((at, problem)) = &known.unreadable
             && at.elapsed() < RETRY_AFTER

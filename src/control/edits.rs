@@ -232,7 +232,10 @@ pub enum ExpectedVersion {
 }
 
 /// The flow with the secrets of the row where the edit has `***`.
-fn restored(given: FlowDefinition, present: Option<&FlowDefinition>) -> Result<FlowDefinition, ControlError> {
+pub(super) fn restored(
+    given: FlowDefinition,
+    present: Option<&FlowDefinition>,
+) -> Result<FlowDefinition, ControlError> {
     MaskedFlow::given(given).restore(present).map_err(|problems| ControlError::Invalid { problems })
 }
 

@@ -1,6 +1,7 @@
 //! Reads flows.
 
-use super::{Control, ControlError};
+use super::{CheckedFlow, Control, ControlError};
+use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::store;
 
@@ -41,6 +42,42 @@ impl Control {
         }
     }
 
+    /// At most `limit` selected flows after the flow with the code `after`, in an order, with their problems. Names of
+    /// endpoints are not resolved.
+    pub async fn find_flows(
+        &self,
+        filter: &FlowFilter,
+        order: FlowOrder,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<FoundFlows, ControlError> {
+        let flows = self.flows().await?;
+        let mut found: Vec<&FlowRecord> =
+            flows.iter().filter(|flow| filter.selects(&flow.definition)).collect();
+        match order {
+            FlowOrder::Code => found.sort_by(|a, b| a.definition.code.cmp(&b.definition.code)),
+            FlowOrder::Newest => found.sort_by_key(|flow| std::cmp::Reverse(flow.id)),
+        }
+        let start = after.map_or(0, |after| match order {
+            FlowOrder::Code => found.partition_point(|flow| flow.definition.code.as_str() <= after),
+            // The next page of a list whose last flow was removed is empty.
+            FlowOrder::Newest => found
+                .iter()
+                .position(|flow| flow.definition.code == after)
+                .map_or(found.len(), |place| place + 1),
+        });
+        let set = FlowSet::new(flows.iter().map(|flow| &flow.definition));
+        let page = found.iter().skip(start).take(limit).map(|flow| CheckedFlow {
+            flow: (*flow).clone(),
+            problems: check_flow(&flow.definition, &set, &self.settings.http_route.networks),
+        });
+        Ok(FoundFlows {
+            flows: page.collect(),
+            total: found.len(),
+            has_more: found.len() > start.saturating_add(limit),
+        })
+    }
+
     /// The flow with exactly this code.
     pub async fn flow(&self, code: &str) -> Result<FlowRecord, ControlError> {
         // No database has a text with U+0000.
@@ -56,6 +93,26 @@ impl Control {
     pub async fn waiting_posts(&self, flow: &FlowRecord) -> Result<u64, ControlError> {
         Ok(store::waiting_posts(&self.database, flow.id).await?)
     }
+}
+
+/// The order of a list of flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowOrder {
+    /// By code.
+    Code,
+    /// The newest first.
+    Newest,
+}
+
+/// A page of flows.
+#[derive(Debug)]
+pub struct FoundFlows {
+    /// The flows of the page, with the problems that their rows show.
+    pub flows: Vec<CheckedFlow>,
+    /// Number of selected flows on all pages.
+    pub total: usize,
+    /// Whether more follow.
+    pub has_more: bool,
 }
 
 /// Conditions on flows; all have to be met.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::edits::lock_unchanged;
+use super::edits::{lock_unchanged, restored};
 use super::endpoint::EndpointRoute;
 use super::view::RejectionView;
 use super::{Control, ControlError, FlowEdit};
@@ -128,7 +128,7 @@ impl Control {
     ) -> Result<Rehearsal, ControlError> {
         let flows = self.flows().await?;
         let flow = super::flows::find(&flows, code)?;
-        let new = edit.apply(&flow.definition);
+        let new = restored(edit.apply(&flow.definition), Some(&flow.definition))?;
         if new == flow.definition {
             return self.rehearse_flow(flow, message, Surroundings::Site).await;
         }

@@ -16,6 +16,14 @@ pub use tokens::{AddedTokenView, TokenView};
 
 use serde_json::Value;
 
+/// JSON as people read it: in lines, unless the author wrote it in lines or it is no JSON.
+#[must_use]
+pub fn json_text(text: &str) -> String {
+    let parsed = || serde_json::from_str::<Value>(text).ok();
+    let pretty = if text.contains('\n') { None } else { parsed() };
+    pretty.map_or_else(|| text.to_owned(), |value| format!("{value:#}"))
+}
+
 /// JSON, or a text that is none.
 fn json_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))

@@ -20,16 +20,16 @@ mod events;
 mod flow_bodies;
 mod flow_edits;
 mod flows;
-mod gate;
+pub(super) mod gate;
 mod hosts;
 mod letters;
 mod messages;
 mod operations;
 mod page;
-mod problem;
+pub(super) mod problem;
 mod servers;
 mod status;
-mod thread;
+pub(super) mod thread;
 mod tokens;
 mod versions;
 
@@ -59,6 +59,11 @@ impl Api {
     pub(super) fn start(control: Arc<LazyControl>) -> io::Result<Self> {
         let thread = Data::new(ApiThread::start(control)?);
         Ok(Self { thread, description: Data::new(ApiDescription::new()) })
+    }
+
+    /// The thread, which the console shares.
+    pub(super) fn thread(&self) -> Data<ApiThread> {
+        self.thread.clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Admin HTTP server and its resource limits.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use actix_web::{App, HttpServer, rt};
 use super::answers::routes;
 use super::api::{self, Api};
 use super::connections::{Connections, MAX_CONNECTIONS};
+use super::console::{self, ConsoleSessions};
 use super::metrics_text::MetricsText;
 use super::thread::HttpThread;
 use crate::control::LazyControl;
@@ -30,15 +31,18 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum bytes of a request body. Only requests to the API need one, and have a limit of their own.
 const MAX_BODY_BYTES: usize = 1024;
 
-/// Interval at which old connections are closed.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which old connections are closed, and the counts of the last hour are kept.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum time that a shutdown waits for responses, in seconds.
 const SHUTDOWN_S: u64 = 1;
 
 /// The running admin server.
 #[derive(Debug)]
-pub(crate) struct AdminServer(HttpThread);
+pub(crate) struct AdminServer {
+    thread: HttpThread,
+    sessions: Arc<ConsoleSessions>,
+}
 
 impl AdminServer {
     /// Listens on `address` and serves `telemetry` and the API to `control`. Returns the server and the bound address.
@@ -51,32 +55,52 @@ impl AdminServer {
         control: Arc<LazyControl>,
     ) -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
-        let thread =
-            HttpThread::start("admin-http", listener, move |listener| serve(listener, &telemetry, control))?;
+        let sessions = Arc::<ConsoleSessions>::default();
+        let open = Data::from(Arc::clone(&sessions));
+        let thread = HttpThread::start("admin-http", listener, move |listener| {
+            serve(listener, &telemetry, control, open)
+        })?;
         let address = thread.address();
-        Ok((Self(thread), address))
+        Ok((Self { thread, sessions }, address))
+    }
+
+    /// Makes a link to the console that is valid once, for a person at this machine.
+    pub(crate) fn console_link(&self) -> String {
+        let mut address = self.thread.address();
+        if address.ip().is_unspecified() {
+            let loopback: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            address.set_ip(loopback);
+        }
+        format!("http://{address}/enter?link={}", self.sessions.add_link())
     }
 
     /// Stops the server.
     pub(crate) fn end(self) {
-        self.0.end();
+        self.thread.end();
     }
 }
 
-fn serve(listener: TcpListener, telemetry: &Arc<Telemetry>, control: Arc<LazyControl>) -> io::Result<Server> {
+fn serve(
+    listener: TcpListener,
+    telemetry: &Arc<Telemetry>,
+    control: Arc<LazyControl>,
+    sessions: Data<ConsoleSessions>,
+) -> io::Result<Server> {
     lower_priority();
     let connections = Connections::default();
-    rt::spawn(expire_connections(connections.clone()));
+    rt::spawn(tick(connections.clone(), Arc::clone(telemetry)));
     let (seen, text) = (Data::from(Arc::clone(telemetry)), Data::new(MetricsText::new(telemetry)));
     let api = Api::start(control)?;
     let server = HttpServer::new(move || {
-        let api = api.clone();
+        let (api, sessions) = (api.clone(), sessions.clone());
         App::new()
             .app_data(seen.clone())
             .app_data(text.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
             .configure(|config| api::routes(config, &api))
+            .configure(|config| console::routes(config, &api.thread(), &sessions))
             .configure(routes)
     });
     let server = server
@@ -99,9 +123,10 @@ fn lower_priority() {
     }
 }
 
-async fn expire_connections(connections: Connections) {
+async fn tick(connections: Connections, telemetry: Arc<Telemetry>) {
     loop {
-        rt::time::sleep(EXPIRY_INTERVAL).await;
+        rt::time::sleep(TICK_INTERVAL).await;
         connections.close_expired(Instant::now());
+        telemetry.note_rates();
     }
 }

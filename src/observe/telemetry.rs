@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::events::Events;
 use super::health::{DEAD_TIMEOUT, Health, Unready};
 use super::metrics::Metrics;
+use super::rates::{OutcomeCounts, Rates};
 use super::snapshot::{InboxReading, Snapshot};
 use crate::domain::suspend_detector::SuspendDetector;
 
@@ -18,6 +19,7 @@ pub struct Telemetry {
     pub health: Health,
     /// What becomes of the messages, for listeners and for the log.
     pub events: Events,
+    rates: Rates,
     started_at: SystemTime,
     origin: Instant,
     /// Empty until the actors are started.
@@ -33,6 +35,7 @@ impl Default for Telemetry {
             metrics: Metrics::default(),
             health: Health::default(),
             events: Events::default(),
+            rates: Rates::default(),
             started_at: SystemTime::now(),
             origin: Instant::now(),
             snapshot: OnceLock::new(),
@@ -103,6 +106,33 @@ impl Telemetry {
     #[must_use]
     pub fn inbox(&self) -> Option<InboxReading> {
         self.snapshot().map(Snapshot::inbox)
+    }
+
+    /// Begins a new minute of the counts of the last hour if it is time. To be called more often than once a minute.
+    pub fn note_rates(&self) {
+        self.rates.note(self.origin.elapsed(), || self.totals());
+    }
+
+    /// Returns the counts of the last hour by minute, the oldest first. The last minute is the current one.
+    #[must_use]
+    pub fn last_hour(&self) -> Vec<OutcomeCounts> {
+        self.rates.read(self.totals())
+    }
+
+    /// Returns the age of the process.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn totals(&self) -> OutcomeCounts {
+        let flows = self.metrics.flows.read();
+        OutcomeCounts {
+            received: self.inbox().map(|inbox| inbox.appended).unwrap_or_default(),
+            stored: flows.iter().map(|flow| flow.stored).sum(),
+            posted: flows.iter().map(|flow| flow.posted).sum(),
+            dead: self.metrics.dead_letters.read().iter().map(|(_, count)| count).sum(),
+        }
     }
 
     /// Returns the start time of the process.

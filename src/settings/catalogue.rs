@@ -177,8 +177,8 @@ catalogue! {
     MAX_DEPTH: Integer(1, 100_000), Value("1000"), "maximum levels of nesting in a payload";
     MAX_ATTRIBUTES: Integer(1, 1_000_000), Value("32768"), "maximum number of attributes in a payload";
 
-    ADMIN_BIND: Listener, Value("127.0.0.1:8080"), "address of the HTTP server for health, metrics and the API: `0.0.0.0:8080` for all interfaces, port 0 for a free port, `off` for none";
-    ADMIN_HOSTS: Text, Unset, "names of the gateway in the header `Host` of requests to the API, separated by commas; addresses and `localhost` are always accepted";
+    ADMIN_BIND: Listener, Value("127.0.0.1:8080"), "address of the HTTP server for health, metrics, the API and the console: `0.0.0.0:8080` for all interfaces, port 0 for a free port, `off` for none";
+    ADMIN_HOSTS: Text, Unset, "names of the gateway in the header `Host` of requests to the API and the console, separated by commas; addresses and `localhost` are always accepted";
     ADMIN_TOKEN_FILE: Path, Unset, "file with a token of the API with scope `admin`, at least 32 characters; one newline at the end is ignored; read again every few seconds";
     LOG_DIR: Path, Value("./log"), "directory of the daily error files, created if it is missing";
     LOG_DIR_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Unset, "maximum size of all error files; the oldest are deleted above it; when the file of the day reaches it, errors go only to standard error; no limit if unset";

@@ -18,6 +18,7 @@ mod brokers;
 #[macro_use]
 mod commands;
 mod api;
+mod console;
 mod contract;
 mod database_tls;
 mod logs;

@@ -2,6 +2,7 @@
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Uri;
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -42,7 +43,7 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
     else {
         return Err(ApiProblem::internal());
     };
-    check_host(request, thread.hosts())?;
+    check_host(request.headers(), request.uri(), thread.hosts())?;
     let peer = request.peer_addr().ok_or_else(ApiProblem::internal)?.ip();
     let Some(token) = bearer(request.headers()) else {
         log::debug!("API: a request without a token came from {peer}");
@@ -65,11 +66,15 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
     Ok(caller)
 }
 
-fn check_host(request: &ServiceRequest, hosts: &[String]) -> Result<(), ApiProblem> {
-    let headers = request.headers();
+/// Refuses requests for other hosts, and those of pages of other sites.
+pub(in crate::http) fn check_host(
+    headers: &HeaderMap,
+    uri: &Uri,
+    hosts: &[String],
+) -> Result<(), ApiProblem> {
     let host =
         only(headers, &HOST).ok_or_else(|| ApiProblem::bad_request("there is no single header Host"))?;
-    let asked = request.uri().authority().map_or(host, |authority| authority.as_str());
+    let asked = uri.authority().map_or(host, |authority| authority.as_str());
     if !is_own_host(host, hosts) || !is_own_host(asked, hosts) {
         return Err(ApiProblem::wrong_host(format!("{host:?} is no name of this gateway")));
     }
@@ -82,7 +87,7 @@ fn check_host(request: &ServiceRequest, hosts: &[String]) -> Result<(), ApiProbl
 }
 
 /// The value of a header that occurs once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(in crate::http) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name);
     let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().ok()

@@ -28,28 +28,28 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Why a request failed.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ProblemDetails {
+pub(in crate::http) struct ProblemDetails {
     /// The kind of problem, a URN.
     #[serde(rename = "type")]
     kind: String,
     /// The kind of problem, for people.
-    title: &'static str,
+    pub(in crate::http) title: &'static str,
     /// The status of the answer.
     status: u16,
     /// This problem.
-    detail: String,
+    pub(in crate::http) detail: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
+    pub(in crate::http) remedy: Option<String>,
     /// The problems of single fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<Problem>,
+    pub(in crate::http) problems: Vec<Problem>,
 }
 
 /// Problem details, with the headers that belong to them.
 #[derive(Debug)]
-pub(super) struct ApiProblem {
-    details: Box<ProblemDetails>,
+pub(in crate::http) struct ApiProblem {
+    pub(in crate::http) details: Box<ProblemDetails>,
     retry_after: Option<Duration>,
     allow: Option<String>,
 }
@@ -78,7 +78,7 @@ impl ApiProblem {
     }
 
     /// The request breaks the description.
-    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+    pub(in crate::http) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
             .with_remedy("/api/v1/openapi.json describes the requests")
     }
@@ -109,7 +109,7 @@ impl ApiProblem {
     }
 
     /// There is no such path.
-    pub(super) fn unknown_path() -> Self {
+    pub(in crate::http) fn unknown_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such path")
             .with_remedy("/api/v1/openapi.json lists the paths")
     }
@@ -135,7 +135,7 @@ impl ApiProblem {
     }
 
     /// The token permits less.
-    pub(super) fn forbidden(needed: TokenScope) -> Self {
+    pub(in crate::http) fn forbidden(needed: TokenScope) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", format!("this needs a token with scope {needed}"))
             .with_remedy(format!("`mqtt-gateway tokens add NAME --scope {needed}` makes one"))
     }
@@ -147,9 +147,16 @@ impl ApiProblem {
     }
 
     /// The request comes from a page of another site.
-    pub(super) fn foreign_origin() -> Self {
+    pub(in crate::http) fn foreign_origin() -> Self {
         let detail = "the header Origin names another site";
         Self::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
+    }
+
+    /// The form was not made for this session.
+    pub(in crate::http) fn foreign_form() -> Self {
+        let detail = "this form does not belong to your session";
+        Self::new(StatusCode::FORBIDDEN, "foreign_form", detail)
+            .with_remedy("open the page again, and repeat what you did")
     }
 
     /// All turns are taken.
@@ -174,7 +181,7 @@ impl ApiProblem {
     }
 
     /// A fault of the gateway.
-    pub(super) fn internal() -> Self {
+    pub(in crate::http) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the gateway failed; its log says why")
     }
 
@@ -184,7 +191,7 @@ impl ApiProblem {
     }
 
     /// The answer.
-    pub(super) fn response(&self) -> HttpResponse {
+    pub(in crate::http) fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         if let Some(wait) = self.retry_after {
             response.insert_header((RETRY_AFTER, wait.as_secs().saturating_add(1).to_string()));

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::answer::line;
 use super::problem::ApiProblem;
 use crate::control::{AccessRefusal, Caller, Control, LazyControl, TokenAccess};
+use crate::domain::api_token::TokenHash;
 use crate::domain::edit_history::EditOrigin;
 
 /// Media type of lines of JSON.
@@ -43,7 +44,7 @@ const MAX_LONG: usize = 4;
 const MAX_LINES: usize = 8;
 
 /// The thread of the API, with the use cases and their connections.
-pub(super) struct ApiThread {
+pub(in crate::http) struct ApiThread {
     jobs: UnboundedSender<ApiJob>,
     control: Arc<LazyControl>,
     access: Arc<TokenAccess>,
@@ -65,7 +66,7 @@ impl ApiThread {
     }
 
     /// Has the thread do `work`, and returns its result. Dropped, the work is dropped too: a transaction is rolled back.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(in crate::http) async fn run<T: Send + 'static>(
         &self,
         work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem> + Send + 'static,
     ) -> Result<T, ApiProblem> {
@@ -87,7 +88,7 @@ impl ApiThread {
     }
 
     /// As [`Self::run`], for an edit: the history names the caller.
-    pub(super) async fn run_as<T: Send + 'static>(
+    pub(in crate::http) async fn run_as<T: Send + 'static>(
         &self,
         caller: &Caller,
         work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem> + Send + 'static,
@@ -97,7 +98,7 @@ impl ApiThread {
     }
 
     /// As [`Self::run`], for work that takes long. At once refused if there is much of it.
-    pub(super) async fn run_long<T: Send + 'static>(
+    pub(in crate::http) async fn run_long<T: Send + 'static>(
         &self,
         work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem> + Send + 'static,
     ) -> Result<T, ApiProblem> {
@@ -157,15 +158,22 @@ impl ApiThread {
     }
 
     /// Names of the gateway in the header `Host`.
-    pub(super) fn hosts(&self) -> &[String] {
+    pub(in crate::http) fn hosts(&self) -> &[String] {
         &self.control.settings().api.hosts
     }
 
     /// The caller with this token.
-    pub(super) async fn caller(&self, token: String, peer: IpAddr) -> Result<Caller, ApiProblem> {
+    pub(in crate::http) async fn caller(&self, token: String, peer: IpAddr) -> Result<Caller, ApiProblem> {
         let access = Arc::clone(&self.access);
         let checked = self.spawn(async move || access.check(&token, peer).await).await?;
         checked.map_err(|refusal| refused(&refusal, peer))
+    }
+
+    /// The caller whose token was accepted before.
+    pub(in crate::http) async fn caller_again(&self, token: TokenHash) -> Result<Caller, AccessRefusal> {
+        let access = Arc::clone(&self.access);
+        let checked = self.spawn(async move || access.check_again(&token).await).await;
+        checked.unwrap_or_else(|problem| Err(AccessRefusal::Unavailable(problem.to_string())))
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiProblem> {

@@ -30,7 +30,7 @@ fn admin_port_serves_its_paths_uncached() {
     }
     let content_type = &get(admin, "/metrics").headers["content-type"];
     assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"), "{content_type}");
-    let unknown = get(admin, "/");
+    let unknown = get(admin, "/nowhere");
     assert_eq!(unknown.status, 404);
     assert!(unknown.body.contains("/metrics"), "{}", unknown.body);
 }

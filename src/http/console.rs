@@ -1,0 +1,93 @@
+//! The console: pages for operators at `/`, made on the server.
+//!
+//! ```text
+//!  server ──▶ visitor ───────▶ overview, flows, letters ──▶ thread of the API ──▶ control ──▶ database
+//!             host, origin,    handlers and templates
+//!             session, form key
+//! ```
+//!
+//! - A handler has its visitor as an argument, and a form as a [`Submission`]: without them it cannot be reached.
+//! - All texts of templates are escaped by [`VisibleText`](visible_text::VisibleText).
+//! - To add a page: write its template, a handler, and its route in [`routes`]. The work belongs to `control`.
+
+mod assets;
+mod charts;
+mod deliveries;
+mod fields;
+mod flow_form;
+mod flows;
+mod letters;
+mod login;
+mod overview;
+mod page;
+mod sessions;
+mod visible_text;
+mod visitor;
+
+use actix_web::middleware::DefaultHeaders;
+use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
+
+pub(super) use self::sessions::ConsoleSessions;
+use super::api::thread::ApiThread;
+
+/// Maximum bytes of a form. A payload of the largest size is longer in a form.
+const MAX_FORM_BYTES: usize = 4 * 1024 * 1024;
+
+/// Maximum bytes of the form of the login, which everybody may send.
+const MAX_LOGIN_BYTES: usize = 8 * 1024;
+
+/// What pages may load and do: nothing of other sites, and no script or style inside a page.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Registers all routes.
+pub(super) fn routes(config: &mut ServiceConfig, thread: &Data<ApiThread>, sessions: &Data<ConsoleSessions>) {
+    let headers = DefaultHeaders::new()
+        .add(("Content-Security-Policy", CONTENT_POLICY))
+        .add(("X-Content-Type-Options", "nosniff"))
+        // Not `no-referrer`: forms would have no origin.
+        .add(("Referrer-Policy", "same-origin"));
+    let page = |path: &str| {
+        let page = web::resource(path).app_data(thread.clone()).app_data(sessions.clone());
+        page.app_data(PayloadConfig::new(MAX_FORM_BYTES)).wrap(headers.clone())
+    };
+    let (show, act) = (web::get, web::post);
+    config
+        .service(page("/").route(show().to(overview::show)))
+        .service(
+            page("/login")
+                .app_data(PayloadConfig::new(MAX_LOGIN_BYTES))
+                .route(show().to(login::show))
+                .route(act().to(login::log_in)),
+        )
+        .service(page("/enter").route(show().to(login::enter)))
+        .service(page("/logout").route(act().to(login::log_out)))
+        .service(page("/assets/{name}").route(show().to(assets::serve)))
+        .service(page("/flows").route(show().to(flows::list)))
+        .service(page("/flow").route(show().to(flows::show)))
+        .service(page("/flow/enable").route(act().to(flows::enable)))
+        .service(page("/flow/disable").route(act().to(flows::disable)))
+        .service(page("/flow/rollback").route(act().to(flows::roll_back)))
+        .service(page("/flow/test").route(show().to(flow_form::show_test)).route(act().to(flow_form::test)))
+        .service(page("/flow/edit").route(show().to(flow_form::show_edit)).route(act().to(flow_form::edit)))
+        .service(page("/flow/new").route(show().to(flow_form::show_new)).route(act().to(flow_form::add)))
+        .service(page("/deliveries").route(show().to(deliveries::list)))
+        .service(page("/deliveries/retry").route(act().to(deliveries::retry)))
+        .service(
+            page("/deliveries/cancel")
+                .route(show().to(deliveries::confirm))
+                .route(act().to(deliveries::cancel)),
+        )
+        .service(page("/dead-letters").route(show().to(letters::list)))
+        .service(page("/dead-letter").route(show().to(letters::show)))
+        .service(
+            page("/dead-letters/replay")
+                .route(show().to(letters::confirm_replay))
+                .route(act().to(letters::replay)),
+        )
+        .service(
+            page("/dead-letters/discard")
+                .route(show().to(letters::confirm_discard))
+                .route(act().to(letters::discard)),
+        );
+}

@@ -1,0 +1,145 @@
+//! Replays and discards dead letters, and shows what became of them.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::web::Data;
+use askama::Template;
+use tokio::time::timeout;
+
+use super::super::charts::grouped;
+use super::super::fields::{Fields, link_with};
+use super::super::page::{ConsoleError, Page, PageFrame};
+use super::super::visitor::Submission;
+use super::{CONDITIONS, PART, letter_link, selection};
+use crate::control::view::{ReplayTally, TallyRow};
+use crate::control::{Control, ControlError, LetterSelection, ReplayMode};
+use crate::domain::api_token::TokenScope;
+use crate::http::api::thread::ApiThread;
+use crate::observe::timestamp;
+
+/// Maximum time of a step. A page then says how far it got, and goes on by a click.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(Template)]
+#[template(path = "results.html", config = "src/http/console/askama.toml")]
+struct ResultsPage {
+    frame: PageFrame,
+    /// What was done, in a sentence.
+    done: String,
+    is_dry_run: bool,
+    outcomes: Vec<OutcomeRow>,
+    /// Hidden fields of the form that goes on; none if all is done.
+    rest: Option<Rest>,
+    back: String,
+}
+
+struct Rest {
+    target: &'static str,
+    hidden: Vec<(String, String)>,
+}
+
+struct OutcomeRow {
+    name: &'static str,
+    class: &'static str,
+    row: TallyRow,
+    link: String,
+}
+
+/// Replays the selected dead letters.
+pub(in crate::http::console) async fn replay(
+    submission: Submission,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
+    let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
+    let frame = visitor.frame(PART, "Replayed dead letters");
+    let page = thread.run_long(async move |control| {
+        let started = SystemTime::now();
+        let is_dry_run = fields.get("do") == "try";
+        let (tally, is_complete) = replayed(control, &selection(&fields)?, is_dry_run).await?;
+        let letters = grouped(tally.letters());
+        Page::new(&ResultsPage {
+            frame,
+            done: match (is_dry_run, is_complete) {
+                (true, _) => format!("{letters} dead letters were tried. Nothing was changed."),
+                (false, true) => format!("{letters} dead letters were replayed."),
+                (false, false) => format!("{letters} dead letters were replayed so far. There are more."),
+            },
+            is_dry_run,
+            outcomes: tally.rows().into_iter().map(OutcomeRow::new).collect(),
+            rest: rest("/dead-letters/replay", &fields, is_complete, started),
+            back: link_with(PART, &fields.only(&CONDITIONS[..6])),
+        })
+    });
+    Ok(page.await?)
+}
+
+async fn replayed(
+    control: &Control,
+    selection: &LetterSelection,
+    is_dry_run: bool,
+) -> Result<(ReplayTally, bool), ControlError> {
+    let mode = if is_dry_run { ReplayMode::RollBack } else { ReplayMode::Commit };
+    let mut tally = ReplayTally::default();
+    let mut done = |letters: Vec<_>| tally.add(&letters);
+    // A step that is given up is rolled back.
+    let ended = timeout(STEP_TIMEOUT, control.replay(selection, mode, &mut done)).await;
+    let is_complete = ended.is_ok();
+    if let Ok(result) = ended {
+        result?;
+    }
+    Ok((tally, is_complete))
+}
+
+/// Discards the selected dead letters.
+pub(in crate::http::console) async fn discard(
+    submission: Submission,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
+    let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
+    let frame = visitor.frame(PART, "Discarded dead letters");
+    let page = thread.run_long(async move |control| {
+        let started = SystemTime::now();
+        let mut discarded = 0;
+        let mut done = |letters| discarded += letters;
+        let ended = timeout(STEP_TIMEOUT, control.discard(&selection(&fields)?, &mut done)).await;
+        let is_complete = ended.is_ok();
+        if let Ok(result) = ended {
+            result?;
+        }
+        let letters = grouped(discarded);
+        let more = if is_complete { "" } else { " so far. There are more" };
+        Page::new(&ResultsPage {
+            frame,
+            done: format!("{letters} dead letters were discarded{more}."),
+            is_dry_run: false,
+            outcomes: Vec::new(),
+            rest: rest("/dead-letters/discard", &fields, is_complete, started),
+            back: link_with(PART, &fields.only(&CONDITIONS[..6])),
+        })
+    });
+    Ok(page.await?)
+}
+
+/// The form that goes on. It leaves out what became a dead letter again meanwhile.
+fn rest(target: &'static str, fields: &Fields, is_complete: bool, started: SystemTime) -> Option<Rest> {
+    let mut hidden = fields.only(&CONDITIONS);
+    if fields.get("until").is_empty() {
+        hidden.push(("until".to_owned(), timestamp(started)));
+    }
+    (!is_complete).then_some(Rest { target, hidden })
+}
+
+impl OutcomeRow {
+    fn new(row: TallyRow) -> Self {
+        let (name, class) = match row.outcome {
+            "stored" => ("stored", "good"),
+            "posted" => ("waits to be posted", "good"),
+            "repeated" => ("dropped: its key was seen before", "idle"),
+            "refused" => ("refused again", "bad"),
+            "not_replayable" => ("cannot be replayed", "bad"),
+            "gone" => ("is no longer there", "idle"),
+            other => (other, "idle"),
+        };
+        Self { name, class, link: letter_link(row.first_id), row }
+    }
+}

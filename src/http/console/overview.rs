@@ -1,0 +1,207 @@
+//! The overview: whether all is well, and what to do if it is not.
+
+mod lasting;
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::web::Data;
+use askama::Template;
+use tokio::time::timeout;
+
+use self::lasting::{duration_text, lasting};
+use super::charts::{Chart, grouped};
+use super::fields::link;
+use super::page::{ConsoleError, Page, PageFrame, short_time};
+use super::visitor::Visitor;
+use crate::control::status::{FlowsStatus, GatewayStatus, ReplicaStatus, StatusProblem, StatusView};
+use crate::control::view::LetterCountView;
+use crate::http::api::thread::ApiThread;
+use crate::observe::{OutcomeCounts, Snapshot, Telemetry};
+
+/// Most kinds of dead letters that are listed.
+const MAX_KINDS: usize = 8;
+
+/// Maximum time for reading the database. The page has to be there without it.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pages that show what a command of a remedy shows.
+const PAGES_OF_COMMANDS: [(&str, &str, &str); 3] = [
+    ("mqtt-gateway deliveries ", "/deliveries", "Deliveries"),
+    ("mqtt-gateway dead-letters ", "/dead-letters?since=24h", "Dead letters of the last 24 hours"),
+    ("mqtt-gateway flows ", "/flows", "Flows"),
+];
+
+#[derive(Template)]
+#[template(path = "overview.html", config = "src/http/console/askama.toml")]
+struct OverviewPage {
+    frame: PageFrame,
+    troubles: Vec<Trouble>,
+    broker: &'static str,
+    broker_since: Option<String>,
+    database: &'static str,
+    inbox: Option<InboxCard>,
+    outbox: Option<OutboxCard>,
+    flows: Option<FlowsStatus>,
+    replicas: Vec<ReplicaStatus>,
+    charts: [Chart; 4],
+    minutes: usize,
+    /// None if the database did not answer.
+    letters: Option<Vec<LetterKind>>,
+    letters_link: String,
+}
+
+/// Something that is in the way.
+struct Trouble {
+    problem: StatusProblem,
+    since: Option<String>,
+    remedy: String,
+    /// Path and text of a link.
+    link: Option<(&'static str, &'static str)>,
+}
+
+struct InboxCard {
+    waiting: String,
+    oldest: Option<String>,
+    used_percent: u64,
+    max: String,
+    lasts: Option<String>,
+}
+
+struct OutboxCard {
+    waiting: String,
+    oldest: Option<String>,
+}
+
+struct LetterKind {
+    reason: String,
+    count: String,
+    link: String,
+}
+
+/// Shows the page.
+pub(super) async fn show(
+    visitor: Visitor,
+    telemetry: Data<Telemetry>,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
+    let reading = thread.run(async |control| Ok(control.database_status().await?));
+    let database = match timeout(DATABASE_TIMEOUT, reading).await {
+        Ok(read) => read.map_err(|problem| problem.to_string()),
+        Err(_) => Err("it does not answer".to_owned()),
+    };
+    let status = StatusView::new(Ok(GatewayStatus::new(&telemetry)), database);
+    let broker = status.gateway.as_ref().map(|gateway| gateway.broker.clone()).unwrap_or_default();
+    let hour = telemetry.last_hour();
+    let (flows, letters, replicas) = match status.database {
+        Some(database) => {
+            let letters = letter_kinds(database.dead_letters.counts);
+            (Some(database.flows), Some(letters), database.replicas)
+        }
+        None => (None, None, Vec::new()),
+    };
+    let page = OverviewPage {
+        frame: visitor.frame("/", "Overview"),
+        troubles: status.problems.into_iter().map(Trouble::new).collect(),
+        broker: match broker.connected {
+            Some(true) => "connected",
+            Some(false) => "not connected",
+            None => "connecting",
+        },
+        broker_since: broker.since.as_deref().map(short_time),
+        database: match telemetry.metrics.database.is_up() {
+            Some(true) => "reachable",
+            Some(false) => "not reachable",
+            None => "not used yet",
+        },
+        inbox: inbox_card(&telemetry, &hour),
+        outbox: telemetry.snapshot().and_then(Snapshot::outbox).map(|outbox| OutboxCard {
+            waiting: grouped(outbox.depth),
+            oldest: (outbox.depth > 0).then(|| duration_text(outbox.oldest_age)),
+        }),
+        flows,
+        replicas,
+        charts: charts(&hour),
+        minutes: hour.len(),
+        letters,
+        letters_link: link("/dead-letters", [("since", "24h")]),
+    };
+    Ok(Page::new(&page)?)
+}
+
+impl Trouble {
+    fn new(problem: StatusProblem) -> Self {
+        let page = PAGES_OF_COMMANDS.into_iter().find(|(command, ..)| problem.remedy.contains(command));
+        Self {
+            since: problem.since.as_deref().map(short_time),
+            // Commands are in backquotes for terminals.
+            remedy: problem.remedy.replace('`', ""),
+            link: page.map(|(_, path, name)| (path, name)),
+            problem,
+        }
+    }
+}
+
+/// The kinds of dead letters with the highest numbers.
+fn letter_kinds(mut counts: Vec<LetterCountView>) -> Vec<LetterKind> {
+    counts.sort_by_key(|count| std::cmp::Reverse(count.count));
+    let kind = |count: LetterCountView| {
+        let link = link("/dead-letters", [("reason", count.reason.as_str()), ("since", "24h")]);
+        LetterKind { link, reason: count.reason, count: grouped(count.count) }
+    };
+    counts.into_iter().take(MAX_KINDS).map(kind).collect()
+}
+
+fn inbox_card(telemetry: &Telemetry, hour: &[OutcomeCounts]) -> Option<InboxCard> {
+    let inbox = telemetry.inbox()?;
+    let oldest = inbox.oldest_uncommitted.and_then(|at| SystemTime::now().duration_since(at).ok());
+    let transactions = telemetry.metrics.database.transactions();
+    let minutes_long =
+        Duration::from_secs(60 * hour.len().saturating_sub(1) as u64 + telemetry.age().as_secs() % 60);
+    let received = hour.iter().map(|minute| minute.received).sum();
+    Some(InboxCard {
+        waiting: grouped(inbox.uncommitted_records),
+        oldest: oldest.filter(|_| inbox.uncommitted_records > 0).map(duration_text),
+        used_percent: (inbox.bytes.saturating_mul(100)).checked_div(inbox.max_bytes).unwrap_or_default(),
+        max: bytes_text(inbox.max_bytes),
+        lasts: lasting(
+            inbox.max_bytes.saturating_sub(inbox.bytes),
+            received,
+            minutes_long,
+            (transactions.bytes.sum(), transactions.messages.sum()),
+        )
+        .map(duration_text),
+    })
+}
+
+fn charts(hour: &[OutcomeCounts]) -> [Chart; 4] {
+    let chart = |name, class, count: fn(&OutcomeCounts) -> u64| {
+        Chart::new(name, class, &hour.iter().map(count).collect::<Vec<_>>())
+    };
+    [
+        chart("Received", "received", |minute| minute.received),
+        chart("Stored", "stored", |minute| minute.stored),
+        chart("Posted", "posted", |minute| minute.posted),
+        chart("Dead letters", "dead", |minute| minute.dead),
+    ]
+}
+
+fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["GiB", "MiB", "KiB", "bytes"];
+    let (mut size, mut units) = (bytes, UNITS.to_vec());
+    while size >= 1024 && units.len() > 1 {
+        size /= 1024;
+        units.pop();
+    }
+    format!("{} {}", grouped(size), units.pop().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        let texts = [0, 1_023, 1_024, 5 << 20, 3 << 30, 4_096 << 30].map(bytes_text);
+        assert_eq!(texts, ["0 bytes", "1,023 bytes", "1 KiB", "5 MiB", "3 GiB", "4,096 GiB"]);
+    }
+}

@@ -1,0 +1,202 @@
+//! Pages, and the answers to requests that failed.
+
+use std::fmt;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{LOCATION, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use askama::Template;
+
+use super::assets::ASSETS;
+use crate::control::ControlError;
+use crate::domain::api_token::TokenScope;
+use crate::domain::problem::Problem;
+use crate::http::api::problem::ApiProblem;
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// What all pages have around their content.
+pub(super) struct PageFrame {
+    pub(super) title: String,
+    /// The path of the current part in the navigation.
+    pub(super) part: &'static str,
+    /// None before the login.
+    pub(super) visitor: Option<PageVisitor>,
+    pub(super) style: String,
+    pub(super) script: String,
+    pub(super) icon: String,
+}
+
+/// The visitor of a page.
+pub(super) struct PageVisitor {
+    pub(super) name: String,
+    pub(super) scope: TokenScope,
+    pub(super) form_key: String,
+}
+
+impl PageFrame {
+    /// A page without a session.
+    pub(super) fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            part: "",
+            visitor: None,
+            style: ASSETS.style.path(),
+            script: ASSETS.script.path(),
+            icon: ASSETS.icon.path(),
+        }
+    }
+
+    /// The hidden field that every form needs.
+    pub(super) fn form_key(&self) -> &str {
+        self.visitor.as_ref().map_or("", |visitor| &visitor.form_key)
+    }
+
+    pub(super) fn may_operate(&self) -> bool {
+        self.allows(TokenScope::Operate)
+    }
+
+    pub(super) fn may_edit(&self) -> bool {
+        self.allows(TokenScope::Admin)
+    }
+
+    fn allows(&self, needed: TokenScope) -> bool {
+        self.visitor.as_ref().is_some_and(|visitor| visitor.scope.allows(needed))
+    }
+}
+
+/// A time of a document without its fractions, under a heading that names the time zone.
+pub(super) fn short_time(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replace('T', " ")
+}
+
+/// A page that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Page {
+    status: StatusCode,
+    body: String,
+}
+
+impl Page {
+    /// Makes a page.
+    pub(super) fn new(template: &impl Template) -> Result<Self, ApiProblem> {
+        Self::with_status(StatusCode::OK, template)
+    }
+
+    /// Makes a page with another status.
+    pub(super) fn with_status(status: StatusCode, template: &impl Template) -> Result<Self, ApiProblem> {
+        let body = template.render().map_err(|error| {
+            log::error!("Console: a page failed: {error}");
+            ApiProblem::internal()
+        })?;
+        Ok(Self { status, body })
+    }
+}
+
+impl Responder for Page {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        HttpResponse::build(self.status).content_type(HTML).body(self.body)
+    }
+}
+
+/// Leads to another page, after a form was accepted.
+#[derive(Debug)]
+pub(super) struct SeeOther(pub(super) String);
+
+impl Responder for SeeOther {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        HttpResponse::SeeOther().insert_header((LOCATION, self.0)).finish()
+    }
+}
+
+/// Another page, or this one again.
+#[derive(Debug)]
+pub(super) enum Reply {
+    See(SeeOther),
+    Show(Page),
+}
+
+impl Responder for Reply {
+    type Body = BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        match self {
+            Self::See(other) => other.respond_to(request),
+            Self::Show(page) => page.respond_to(request),
+        }
+    }
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(super) enum ConsoleError {
+    /// The visitor has to log in.
+    NoSession { login: String },
+    /// The request failed.
+    Failed(ApiProblem),
+}
+
+#[derive(Template)]
+#[template(path = "error.html", config = "src/http/console/askama.toml")]
+struct ErrorPage<'p> {
+    frame: PageFrame,
+    detail: &'p str,
+    remedy: Option<&'p str>,
+    problems: &'p [Problem],
+}
+
+impl From<ApiProblem> for ConsoleError {
+    fn from(problem: ApiProblem) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+impl From<ControlError> for ConsoleError {
+    fn from(error: ControlError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl fmt::Display for ConsoleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSession { .. } => f.write_str("there is no session"),
+            Self::Failed(problem) => problem.fmt(f),
+        }
+    }
+}
+
+impl ResponseError for ConsoleError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::NoSession { .. } => StatusCode::SEE_OTHER,
+            Self::Failed(problem) => problem.status_code(),
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let problem = match self {
+            Self::NoSession { login } => {
+                return HttpResponse::SeeOther().insert_header((LOCATION, login.as_str())).finish();
+            }
+            Self::Failed(problem) => problem,
+        };
+        let details = &problem.details;
+        let page = ErrorPage {
+            frame: PageFrame::new(details.title),
+            detail: &details.detail,
+            remedy: details.remedy.as_deref(),
+            problems: &details.problems,
+        };
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(wait) = problem.response().headers().get(RETRY_AFTER) {
+            response.insert_header((RETRY_AFTER, wait.clone()));
+        }
+        response.content_type(HTML).body(page.render().unwrap_or_default())
+    }
+}

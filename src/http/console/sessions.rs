@@ -1,0 +1,152 @@
+//! Sessions of browsers, in memory: they end with the process.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::control::Caller;
+use crate::domain::api_token::{TokenHash, TokenScope};
+
+/// Life of a session.
+pub(super) const SESSION_LIFE: Duration = Duration::from_hours(12);
+
+/// Life of a link.
+const LINK_LIFE: Duration = Duration::from_mins(15);
+
+/// Maximum sessions, and links. A further one ends the oldest.
+const MAX_SESSIONS: usize = 256;
+const MAX_LINKS: usize = 8;
+
+/// The name of those who came by a link, in the history. No token can have it.
+const LINK_NAME: &str = "(link of the start)";
+
+/// All sessions and links. Only hashes of their secrets are kept.
+#[derive(Debug, Default)]
+pub(in crate::http) struct ConsoleSessions(Mutex<OpenSessions>);
+
+#[derive(Debug, Default)]
+struct OpenSessions {
+    /// Oldest first.
+    sessions: Vec<(TokenHash, Session)>,
+    links: Vec<(TokenHash, Instant)>,
+}
+
+/// A session.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    /// The secret of its forms.
+    pub(super) form_key: String,
+    /// The token that it was opened with; none if it was opened by a link.
+    pub(super) token: Option<TokenHash>,
+    /// Whom the token belonged to at that time.
+    pub(super) caller: Caller,
+    since: Instant,
+}
+
+impl ConsoleSessions {
+    /// Makes the secret of a link that opens one session.
+    pub(in crate::http) fn add_link(&self) -> String {
+        let secret = random_text();
+        let mut open = self.open();
+        open.links.push((TokenHash::of_token(&secret), Instant::now()));
+        let excess = open.links.len().saturating_sub(MAX_LINKS);
+        open.links.drain(..excess);
+        secret
+    }
+
+    /// Opens a session by a link, which is valid once. Returns the secret of the session.
+    pub(super) fn follow_link(&self, secret: &str, now: Instant) -> Option<String> {
+        let given = TokenHash::of_token(secret);
+        let mut open = self.open();
+        let place = open.links.iter().position(|(hash, _)| hash.matches(&given))?;
+        let (_, since) = open.links.remove(place);
+        drop(open);
+        if now.saturating_duration_since(since) > LINK_LIFE {
+            return None;
+        }
+        let caller = Caller { token: LINK_NAME.to_owned(), scope: TokenScope::Admin };
+        Some(self.add(None, caller, now))
+    }
+
+    /// Opens a session of the caller with this token. Returns the secret of the session.
+    pub(super) fn add(&self, token: Option<TokenHash>, caller: Caller, now: Instant) -> String {
+        let secret = random_text();
+        let session = Session { form_key: random_text(), token, caller, since: now };
+        let mut open = self.open();
+        open.sessions.retain(|(_, session)| !session.is_over(now));
+        open.sessions.push((TokenHash::of_token(&secret), session));
+        let excess = open.sessions.len().saturating_sub(MAX_SESSIONS);
+        open.sessions.drain(..excess);
+        secret
+    }
+
+    /// The session with this secret.
+    pub(super) fn find(&self, secret: &str, now: Instant) -> Option<Session> {
+        let given = TokenHash::of_token(secret);
+        let open = self.open();
+        let found = open.sessions.iter().find(|(hash, _)| hash.matches(&given));
+        found.map(|(_, session)| session.clone()).filter(|session| !session.is_over(now))
+    }
+
+    /// Ends the session with this secret.
+    pub(super) fn end(&self, secret: &str) {
+        let given = TokenHash::of_token(secret);
+        self.open().sessions.retain(|(hash, _)| !hash.matches(&given));
+    }
+
+    fn open(&self) -> MutexGuard<'_, OpenSessions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) > SESSION_LIFE
+    }
+}
+
+fn random_text() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn caller() -> Caller {
+        Caller { token: "t".to_owned(), scope: TokenScope::Read }
+    }
+
+    #[test]
+    fn link_opens_one_session() {
+        let (sessions, now) = (ConsoleSessions::default(), Instant::now());
+        let link = sessions.add_link();
+        assert_eq!(sessions.follow_link("wrong", now), None);
+        let secret = sessions.follow_link(&link, now).unwrap();
+        assert_eq!(sessions.find(&secret, now).unwrap().caller.scope, TokenScope::Admin);
+        assert_eq!(sessions.follow_link(&link, now), None);
+    }
+
+    #[test]
+    fn links_and_sessions_end() {
+        let (sessions, now) = (ConsoleSessions::default(), Instant::now());
+        let late = Instant::now() + LINK_LIFE + Duration::from_secs(1);
+        assert_eq!(sessions.follow_link(&sessions.add_link(), late), None);
+        let secret = sessions.add(None, caller(), now);
+        assert!(sessions.find(&secret, now + SESSION_LIFE).is_some());
+        assert!(sessions.find(&secret, now + SESSION_LIFE + Duration::from_secs(1)).is_none());
+        sessions.end(&secret);
+        assert!(sessions.find(&secret, now).is_none());
+    }
+
+    #[test]
+    fn oldest_session_gives_way() {
+        let (sessions, now) = (ConsoleSessions::default(), Instant::now());
+        let secrets: Vec<String> = (0..=MAX_SESSIONS).map(|_| sessions.add(None, caller(), now)).collect();
+        let open: Vec<bool> = secrets.iter().map(|secret| sessions.find(secret, now).is_some()).collect();
+        assert!(!open[0] && open[1..].iter().all(|is_open| *is_open));
+    }
+}

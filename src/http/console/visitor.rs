@@ -1,0 +1,209 @@
+//! Who sends a request: checks host, origin and session, and the key of a form.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Instant;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
+use actix_web::web::{Bytes, Data};
+use actix_web::{FromRequest, HttpRequest};
+use subtle::ConstantTimeEq;
+
+use super::fields::{Fields, link};
+use super::page::{ConsoleError, PageFrame, PageVisitor};
+use super::sessions::{ConsoleSessions, SESSION_LIFE, Session};
+use crate::control::{AccessRefusal, Caller};
+use crate::domain::api_token::TokenScope;
+use crate::http::api::gate::{check_host, only};
+use crate::http::api::problem::ApiProblem;
+use crate::http::api::thread::ApiThread;
+use crate::http::connections::ConnectionGuard;
+
+/// The field of forms with the key of the session. Pages of other sites do not know it.
+pub(super) const FORM_KEY: &str = "key";
+
+/// A browser that may have no session.
+#[derive(Debug)]
+pub(super) struct Guest {
+    /// Secret of the session, if the browser sent one.
+    pub(super) secret: Option<String>,
+    /// Name of the cookie of the session.
+    pub(super) cookie: String,
+}
+
+/// A person with a session.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    /// The session.
+    pub(super) session: Session,
+    /// The token, and what it permits now.
+    pub(super) caller: Caller,
+    /// Where the request went.
+    pub(super) query: Fields,
+}
+
+/// A form that was sent from a page of the session.
+#[derive(Debug)]
+pub(super) struct Submission {
+    visitor: Visitor,
+    fields: Fields,
+}
+
+impl Guest {
+    fn new(request: &HttpRequest) -> Result<Self, ConsoleError> {
+        let thread = request.app_data::<Data<ApiThread>>().ok_or_else(ApiProblem::internal)?;
+        check_host(request.headers(), request.uri(), thread.hosts())?;
+        let cookie = cookie_name(only(request.headers(), &HOST).unwrap_or_default());
+        let secret = cookie_of(request.headers(), &cookie);
+        Ok(Self { secret, cookie })
+    }
+
+    /// The header that gives the browser the secret of a session, or takes it away.
+    pub(super) fn set_cookie(&self, secret: Option<&str>) -> String {
+        let life = if secret.is_some() { SESSION_LIFE.as_secs() } else { 0 };
+        let (name, secret) = (&self.cookie, secret.unwrap_or_default());
+        format!("{name}={secret}; Path=/; Max-Age={life}; HttpOnly; SameSite=Strict")
+    }
+}
+
+impl FromRequest for Guest {
+    type Error = ConsoleError;
+    type Future = std::future::Ready<Result<Self, ConsoleError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(Self::new(request))
+    }
+}
+
+impl Visitor {
+    /// The frame of a page of a part of the console.
+    pub(super) fn frame(&self, part: &'static str, title: impl Into<String>) -> PageFrame {
+        let visitor = PageVisitor {
+            name: self.caller.token.clone(),
+            scope: self.caller.scope,
+            form_key: self.session.form_key.clone(),
+        };
+        PageFrame { part, visitor: Some(visitor), ..PageFrame::new(title) }
+    }
+
+    /// Fails unless the visitor may do what needs this scope.
+    pub(super) fn require(&self, needed: TokenScope) -> Result<(), ConsoleError> {
+        if self.caller.scope.allows(needed) { Ok(()) } else { Err(ApiProblem::forbidden(needed).into()) }
+    }
+
+    async fn of(request: HttpRequest) -> Result<Self, ConsoleError> {
+        let guest = Guest::new(&request)?;
+        let (Some(thread), Some(sessions)) =
+            (request.app_data::<Data<ApiThread>>(), request.app_data::<Data<ConsoleSessions>>())
+        else {
+            return Err(ApiProblem::internal().into());
+        };
+        let refused = || ConsoleError::NoSession { login: login_for(&request) };
+        let secret = guest.secret.ok_or_else(refused)?;
+        let session = sessions.find(&secret, Instant::now()).ok_or_else(refused)?;
+        let caller = match session.token {
+            None => session.caller.clone(),
+            Some(token) => match thread.caller_again(token).await {
+                Ok(caller) => caller,
+                // The console has to say that the database does not answer. No revocation can be read.
+                Err(AccessRefusal::Unavailable(_)) => session.caller.clone(),
+                Err(_) => {
+                    sessions.end(&secret);
+                    return Err(refused());
+                }
+            },
+        };
+        if let Some(connection) = request.conn_data::<ConnectionGuard>() {
+            connection.trust();
+        }
+        Ok(Self { session, caller, query: Fields::parse(request.query_string().as_bytes()) })
+    }
+}
+
+impl FromRequest for Visitor {
+    type Error = ConsoleError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ConsoleError>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        Box::pin(Self::of(request.clone()))
+    }
+}
+
+impl Submission {
+    /// The visitor and the fields, if the visitor may do what needs this scope.
+    pub(super) fn permitted(self, needed: TokenScope) -> Result<(Visitor, Fields), ConsoleError> {
+        self.visitor.require(needed)?;
+        self.fields.check().map_err(ApiProblem::from)?;
+        Ok((self.visitor, self.fields))
+    }
+}
+
+impl FromRequest for Submission {
+    type Error = ConsoleError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ConsoleError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let visitor = Visitor::of(request.clone());
+        let body = Bytes::from_request(request, payload);
+        Box::pin(async move {
+            let visitor = visitor.await?;
+            let body = body.await.map_err(|error| ApiProblem::bad_request(format!("form: {error}")))?;
+            let fields = Fields::parse(&body);
+            let (given, own) = (fields.get(FORM_KEY).as_bytes(), visitor.session.form_key.as_bytes());
+            if !bool::from(given.ct_eq(own)) {
+                return Err(ApiProblem::foreign_form().into());
+            }
+            Ok(Self { visitor, fields })
+        })
+    }
+}
+
+/// Browsers send a cookie to all ports of a host, so each gateway there needs another name.
+fn cookie_name(host: &str) -> String {
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let port = if port.chars().all(|c| c.is_ascii_digit()) { port } else { "" };
+    format!("mqtt_gateway_{port}")
+}
+
+fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    let cookies = headers.get_all(COOKIE).filter_map(|value: &HeaderValue| value.to_str().ok());
+    let mut cookies = cookies.flat_map(|cookies| cookies.split("; ")).filter_map(|pair| pair.split_once('='));
+    cookies.find(|(known, _)| *known == name).map(|(_, secret)| secret.to_owned())
+}
+
+/// The login, which leads back to the page unless the request was a form.
+fn login_for(request: &HttpRequest) -> String {
+    let wanted = request.uri().path_and_query().map_or("/", |wanted| wanted.as_str());
+    if request.method() == "GET" && wanted != "/" {
+        link("/login", [("next", wanted)])
+    } else {
+        "/login".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn each_port_has_a_cookie() {
+        assert_eq!(cookie_name("127.0.0.1:8080"), "mqtt_gateway_8080");
+        assert_eq!(cookie_name("gateway.example"), "mqtt_gateway_");
+        assert_eq!(cookie_name("[::1]"), "mqtt_gateway_");
+        let request = TestRequest::default().insert_header((COOKIE, "a=1; mqtt_gateway_1=s=; b=2"));
+        let request = request.to_http_request();
+        assert_eq!(cookie_of(request.headers(), "mqtt_gateway_1").as_deref(), Some("s="));
+        assert_eq!(cookie_of(request.headers(), "mqtt_gateway_"), None);
+    }
+
+    #[test]
+    fn login_leads_back() {
+        let login = |request: TestRequest| login_for(&request.to_http_request());
+        assert_eq!(login(TestRequest::get().uri("/flow?code=A%26")), "/login?next=%2Fflow%3Fcode%3DA%2526");
+        assert_eq!(login(TestRequest::get().uri("/")), "/login");
+        assert_eq!(login(TestRequest::post().uri("/flow/enable")), "/login");
+    }
+}

@@ -1,0 +1,204 @@
+"""The console in a real browser: an operator's tasks, accessibility, narrow screens, and errors of the browser.
+
+Arguments: the address of the gateway, its token of scope admin, its token of scope read, and perhaps a directory for
+screenshots. Publishes nothing: the caller has a flow TEMP with the schema {"value": "number"} and a dead letter of it.
+"""
+
+import sys
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+WIDE = {"width": 1280, "height": 900}
+NARROW = {"width": 360, "height": 740}
+
+
+class Console:
+    """A browser with a session."""
+
+    def __init__(self, browser: Browser, address: str, **options: object) -> None:
+        self.address = address
+        self.context: BrowserContext = browser.new_context(base_url=address, **options)  # type: ignore[arg-type]
+        self.page: Page = self.context.new_page()
+        self.errors: list[str] = []
+        # The answers 4xx that the tasks provoke are no fault of a page.
+        self.page.on("console", lambda line: self.note(line.type, line.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def note(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning") and "the server responded with a status of" not in text:
+            self.errors.append(text)
+
+    def log_in(self, token: str) -> None:
+        self.page.goto("/login")
+        self.page.get_by_label("Token").fill(token)
+        self.page.get_by_role("button", name="Log in").click()
+
+    def close(self) -> None:
+        assert not self.errors, self.errors
+        self.context.close()
+
+
+def check_page(page: Page, what: str) -> None:
+    """No violation that axe-core finds, and no scrolling to the side."""
+    found = Axe().run(page).response["violations"]
+    named = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
+    assert not named, (what, named)
+    wide = page.evaluate(
+        "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1"
+        " && getComputedStyle(e).position !== 'absolute').map(e => e.outerHTML.slice(0, 100))"
+    )
+    scrolls = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    assert not scrolls and not wide, (what, wide)
+
+
+def tokens(browser: Browser, address: str, admin: str, reader: str) -> None:
+    console = Console(browser, address)
+    page = console.page
+    page.goto("/flow?code=TEMP")
+    expect(page).to_have_title("Log in · mqtt-gateway")
+    page.get_by_label("Token").fill("mqg_wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("wrong or was revoked")
+    check_page(page, "wrong token")
+    page.get_by_label("Token").fill(reader)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("TEMP")
+    expect(page.get_by_role("button", name="Disable")).to_have_count(0)
+    expect(page.get_by_role("link", name="Edit")).to_have_count(0)
+    page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_title("Log in · mqtt-gateway")
+    page.goto("/flows")
+    expect(page).to_have_title("Log in · mqtt-gateway")
+    console.log_in(admin)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    console.close()
+
+
+def first_flow(browser: Browser, address: str, admin: str) -> None:
+    """Adds a flow after a mistake, tests a message with it, and disables it."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.get_by_role("link", name="Flows", exact=True).first.click()
+    page.get_by_role("link", name="Add a flow").click()
+    page.get_by_label("Code").fill("FIRST")
+    page.get_by_label("Topic filter").fill("first/#/wrong")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_label("Topic filter")).to_have_attribute("aria-invalid", "true")
+    check_page(page, "flow with a mistake")
+    page.get_by_label("Topic filter").fill("first/+")
+    page.get_by_label("Schema").fill('{\n  "level": "integer"\n}')
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("status")).to_contain_text("The flow was added")
+    page.get_by_role("link", name="Test a message").click()
+    page.get_by_label("Payload").fill('{"level": "high"}')
+    page.get_by_role("button", name="Test").click()
+    expect(page.get_by_role("status")).to_contain_text("would become a dead letter: validation_failed")
+    check_page(page, "test of a bad message")
+    page.get_by_label("Payload").fill('{"level": 3}')
+    page.get_by_role("button", name="Test").click()
+    expect(page.get_by_role("status")).to_contain_text("would be stored as number 1")
+    check_page(page, "test of a message")
+    page.goto("/flow?code=FIRST")
+    page.get_by_role("button", name="Disable").click()
+    expect(page.get_by_role("status")).to_contain_text("The flow is disabled")
+    page.get_by_role("button", name="Enable").click()
+    expect(page.get_by_role("status")).to_contain_text("The flow is enabled")
+    console.close()
+
+
+def mend_and_replay(browser: Browser, address: str, admin: str) -> None:
+    """Finds the dead letter, tries a mended schema, saves it, and replays the message."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.get_by_role("link", name="validation_failed").first.click()
+    page.locator("tbody a").first.click()
+    expect(page.get_by_role("region", name="Reason")).to_contain_text("validation_failed")
+    page.get_by_role("button", name="Try").click()
+    expect(page.locator("tbody")).to_contain_text("refused again")
+    page.locator("tbody a").first.click()
+    page.get_by_role("link", name="Edit the flow").click()
+    page.get_by_label("Schema").fill('{"value": "string"}')
+    page.get_by_label("Payload").fill('{"value": "warm"}')
+    page.get_by_role("button", name="Test with this edit").click()
+    expect(page.get_by_role("status")).to_contain_text("would be stored as number")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_contain_text("The edit was saved")
+    page.get_by_role("link", name="validation_failed").click()
+    page.get_by_role("link", name="Replay…").click()
+    check_page(page, "confirmation")
+    page.get_by_role("button", name="Replay 1").click()
+    expect(page.locator("tbody")).to_contain_text("stored")
+    check_page(page, "result")
+    page.goto("/dead-letters?flow=TEMP")
+    expect(page.get_by_role("main")).to_contain_text("No dead letter matches")
+    console.close()
+
+
+def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None) -> None:
+    """Each page, wide and narrow, light and dark, with and without scripts."""
+    for scheme in ("light", "dark"):
+        for name, size in (("wide", WIDE), ("narrow", NARROW)):
+            console = Console(browser, address, viewport=size, color_scheme=scheme)
+            page = console.page
+            page.goto("/login")
+            check_page(page, "login")
+            console.log_in(admin)
+            page.goto("/dead-letters")
+            letter = page.locator("tbody a").first.get_attribute("href")
+            places = {
+                "overview": "/",
+                "flows": "/flows",
+                "flow": "/flow?code=TEMP",
+                "edit": "/flow/edit?code=TEMP",
+                "new": "/flow/new",
+                "test": "/flow/test?code=TEMP",
+                "deliveries": "/deliveries",
+                "letters": "/dead-letters",
+                "letter": letter or "",
+                "replay": "/dead-letters/replay",
+                "discard": "/dead-letters/discard",
+                "nowhere": "/flow?code=nowhere",
+            }
+            for what, path in places.items():
+                page.goto(path)
+                check_page(page, f"{what}, {name}, {scheme}")
+                if pictures:
+                    page.screenshot(path=pictures / f"{what}-{name}-{scheme}.png", full_page=True)
+            console.close()
+    still = Console(browser, address, java_script_enabled=False)
+    still.log_in(admin)
+    still.page.goto("/flow?code=TEMP")
+    assert "TEMP" in still.page.title()
+    still.close()
+
+
+def live_parts(browser: Browser, address: str, admin: str) -> None:
+    """The overview is made again while it is open."""
+    console = Console(browser, address)
+    console.log_in(admin)
+    console.page.evaluate("document.querySelector('[data-live]').id = 'old'")
+    console.page.wait_for_selector("#old", state="detached")
+    console.close()
+
+
+def main() -> None:
+    address, admin, reader = sys.argv[1:4]
+    pictures = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        all_pages(browser, address, admin, pictures)
+        tokens(browser, address, admin, reader)
+        live_parts(browser, address, admin)
+        first_flow(browser, address, admin)
+        mend_and_replay(browser, address, admin)
+        browser.close()
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()

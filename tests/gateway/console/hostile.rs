@@ -1,0 +1,60 @@
+//! What others wrote is shown as text.
+
+use test_support::world::{Backend, World};
+
+use super::Served;
+use crate::commands::document;
+
+const SCRIPT: &str = "<script>alert(1)</script>";
+const DISGUISE: &str = "\u{202e}\u{1b}[31m";
+
+fn assert_shown(page: &str, what: &str) {
+    for raw in ["<script>alert", "\u{202e}", "\u{1b}", "<img"] {
+        assert!(!page.contains(raw), "{what} contains {raw:?}");
+    }
+    assert!(page.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "{what}: {page}");
+}
+
+fn hostile_texts_are_shown_as_text(world: World) {
+    let code = format!("{SCRIPT}\"'");
+    world.flow(&code, "evil/#").schema(r#"{"value": "number"}"#).insert(&world.sql);
+    world.sql.execute(
+        "UPDATE flows SET description = ?",
+        [format!("{SCRIPT}{DISGUISE}<img src=x onerror=alert(1)>").into()],
+    );
+    let served = Served::new(world);
+    served.gateway.wait_for_line("is active");
+    let payload = format!("{{\"value\": \"{SCRIPT}{}<img>\"}}", "\u{202e}".repeat(300_000));
+    served.world.publish(&format!("evil/{SCRIPT}{}", "\u{202e}"), payload);
+    served.world.wait_for_dead_letters(1);
+    let visitor = served.visitor("admin");
+    let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
+    let query = "code=%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27";
+    for path in [
+        "/".to_owned(),
+        "/flows".to_owned(),
+        format!("/flow?{query}"),
+        "/dead-letters".to_owned(),
+        format!("/dead-letter?id={id}"),
+        "/dead-letters/replay".to_owned(),
+        format!("/flows?text={SCRIPT}").replace('<', "%3C").replace('>', "%3E"),
+    ] {
+        assert_shown(&visitor.page(&path), &path);
+    }
+    assert!(visitor.page("/flows").contains(r"\u{202e}\u{1b}[31m"));
+    let unknown = visitor.get("/flow?code=%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AE");
+    assert_eq!(unknown.status, 404);
+    assert_shown(&unknown.body, "an unknown code");
+    let form = visitor.page(&format!("/flow/edit?{query}"));
+    assert!(!form.contains("<script>alert") && !form.contains("<img"), "{form}");
+}
+
+#[test]
+fn hostile_texts_are_text_on_sqlite() {
+    hostile_texts_are_shown_as_text(crate::commands::world(Backend::Sqlite));
+}
+
+#[test]
+fn hostile_texts_are_text_on_postgres() {
+    hostile_texts_are_shown_as_text(crate::commands::world(Backend::Postgres));
+}

@@ -1,0 +1,157 @@
+//! Who gets in, and what the session permits.
+
+use test_support::eventually;
+use test_support::world::{Backend, World};
+
+use super::{Browser, Served, location};
+use crate::commands::succeeds;
+
+const PAGES: [&str; 13] = [
+    "/",
+    "/flows",
+    "/flow?code=F",
+    "/flow/edit?code=F",
+    "/flow/new",
+    "/flow/test?code=F",
+    "/dead-letters",
+    "/dead-letter?id=1",
+    "/dead-letters/replay",
+    "/dead-letters/discard",
+    "/flows?text=x",
+    "/deliveries",
+    "/deliveries/cancel?flow=F",
+];
+
+const FORMS: [&str; 11] = [
+    "/flow/enable",
+    "/flow/disable",
+    "/flow/rollback",
+    "/flow/test",
+    "/flow/edit",
+    "/flow/new",
+    "/dead-letters/replay",
+    "/dead-letters/discard",
+    "/deliveries/retry",
+    "/deliveries/cancel",
+    "/logout",
+];
+
+fn served() -> Served {
+    let world = crate::commands::world(Backend::Sqlite);
+    world.flow("F", "f").insert(&world.sql);
+    Served::new(world)
+}
+
+#[test]
+fn pages_need_a_session() {
+    let served = served();
+    let stranger = Browser { cookie: "mqtt_gateway_1=x".to_owned(), ..served.guest() };
+    for browser in [served.guest(), stranger] {
+        for path in PAGES {
+            let answer = browser.get(path);
+            assert!(location(&answer).starts_with("/login"), "{path}");
+            assert_eq!(answer.body, "", "{path}");
+        }
+        for path in FORMS {
+            assert_eq!(location(&browser.post(path, &[("code", "F")])), "/login", "{path}");
+        }
+    }
+    assert_eq!(location(&served.guest().get("/flow?code=F")), "/login?next=%2Fflow%3Fcode%3DF");
+}
+
+#[test]
+fn answers_have_a_strict_policy() {
+    let served = served();
+    let login = served.guest().get("/login");
+    for answer in [&login, &served.visitor("read").get("/")] {
+        let policy = &answer.headers["content-security-policy"];
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        for inline in [" style=", "<style", " onclick=", "javascript:", "http://", "https://"] {
+            let body = answer.body.replace("http://www.w3.org/2000/svg", "");
+            assert!(!body.contains(inline), "{inline}: {body}");
+        }
+    }
+    let style = login.body.split("/assets/").nth(1).unwrap().split('"').next().unwrap();
+    let asset = served.guest().get(&format!("/assets/{style}"));
+    assert_eq!((asset.status, asset.headers["content-type"].as_str()), (200, "text/css; charset=utf-8"));
+    assert!(asset.headers["cache-control"].contains("immutable"));
+    assert_eq!(served.guest().get("/assets/style-0.css").status, 404);
+}
+
+#[test]
+fn only_a_token_opens_a_session() {
+    let served = served();
+    for token in ["", "mqg_wrong", &"x".repeat(5_000)] {
+        let answer = served.guest().post("/login", &[("token", token)]);
+        assert_eq!(answer.status, 401);
+        assert!(!answer.headers.contains_key("set-cookie"));
+    }
+    assert_eq!(served.guest().post("/login", &[("token", &"x".repeat(9_000))]).status, 413);
+    assert_eq!(served.guest().get("/enter?link=wrong").status, 401);
+    let answer =
+        served.guest().post("/login", &[("token", &served.token("a", "read")), ("next", "//evil.example")]);
+    assert_eq!(location(&answer), "/");
+    let cookie = &answer.headers["set-cookie"];
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict") && cookie.contains("Path=/"), "{cookie}");
+}
+
+#[test]
+fn other_hosts_and_sites_are_refused() {
+    let served = served();
+    let visitor = served.visitor("admin");
+    assert_eq!(visitor.send("GET /", &["Host: evil.example"], "").status, 421);
+    let body = format!("key={}&code=F", visitor.form_key());
+    let kind = "Content-Type: application/x-www-form-urlencoded";
+    for origin in ["Origin: http://evil.example", "Origin: null"] {
+        assert_eq!(visitor.send("POST /flow/disable", &[kind, origin], &body).status, 403, "{origin}");
+        assert_eq!(served.guest().send("POST /login", &[kind, origin], "token=x").status, 403, "{origin}");
+    }
+    for fields in [&[("code", "F")][..], &[("code", "F"), ("key", "")], &[("code", "F"), ("key", "x")]] {
+        assert_eq!(visitor.post("/flow/disable", fields).status, 403);
+    }
+    let stolen = served.visitor("operate").form_key();
+    assert_eq!(visitor.post("/flow/disable", &[("code", "F"), ("key", &stolen)]).status, 403);
+    assert_eq!(served.world.sql.count("SELECT COUNT(*) FROM flows WHERE enabled", []), 1);
+}
+
+#[test]
+fn scopes_apply() {
+    let served = served();
+    let reader = served.visitor("read");
+    for form in FORMS.iter().filter(|form| **form != "/logout") {
+        let answer = reader.submit(form, &[("code", "F"), ("id", "1")]);
+        assert_eq!(answer.status, 403, "{form}: {}", answer.body);
+    }
+    for path in ["/flow?code=F", "/flows", "/dead-letters"] {
+        let page = reader.page(path);
+        assert_eq!(page.matches("method=\"post\"").count(), 1, "only the form of the log out: {page}");
+        assert!(!page.contains("class=\"button"), "{page}");
+    }
+    let operator = served.visitor("operate");
+    assert_eq!(operator.submit("/flow/disable", &[("code", "F")]).status, 303);
+    assert_eq!(operator.get("/flow/edit?code=F").status, 403);
+    assert_eq!(operator.submit("/flow/edit", &[("code", "F"), ("do", "save")]).status, 403);
+}
+
+#[test]
+fn session_ends_with_the_log_out() {
+    let served = served();
+    let visitor = served.visitor("read");
+    let answer = visitor.submit("/logout", &[]);
+    assert_eq!(location(&answer), "/login");
+    assert!(answer.headers["set-cookie"].contains("Max-Age=0"));
+    assert_eq!(location(&visitor.get("/")), "/login");
+}
+
+fn session_ends_with_its_token(world: World) {
+    let served = Served::new(world);
+    let visitor = served.visitor("admin");
+    visitor.page("/");
+    succeeds(&served.world, &["tokens", "revoke", "t-admin"]);
+    eventually("the end of the session", || (visitor.get("/").status == 303).then_some(()));
+}
+
+on_each_database!(session_ends_with_its_token);

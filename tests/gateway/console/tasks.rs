@@ -1,0 +1,175 @@
+//! An operator's tasks, by forms.
+
+use test_support::eventually;
+use test_support::proxy::{How, Proxy};
+use test_support::world::{Backend, World};
+
+use super::{Served, location, value_of};
+use crate::commands::{document, succeeds};
+
+/// A flow of numbers, and one message of another kind.
+fn served(world: World) -> Served {
+    let topic = world.topic("temp/+");
+    let schema = r#"{"value": "number"}"#;
+    succeeds(
+        &world,
+        &["flows", "add", "TEMP", "--topic", &topic, "--action", "STORE_DB", "--schema", schema],
+    );
+    let served = Served::new(world);
+    served.gateway.wait_for_line("Flow TEMP is active");
+    served.world.publish("temp/a", r#"{"value": "warm"}"#);
+    served.world.wait_for_dead_letters(1);
+    served
+}
+
+fn schema_is_mended_and_letter_replayed(world: World) {
+    let served = served(world);
+    let visitor = served.visitor("admin");
+    let overview = visitor.page("/");
+    assert!(overview.contains("reason=validation_failed&#38;since=24h"), "{overview}");
+    let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
+    let letter = visitor.page(&format!("/dead-letter?id={id}"));
+    assert!(letter.contains("expected number") && letter.contains("warm"), "{letter}");
+
+    let tried = visitor.submit("/dead-letters/replay", &[("id", &id), ("do", "try")]);
+    assert!(tried.status == 200 && tried.body.contains("refused again"), "{}", tried.body);
+
+    let form = visitor.page("/flow/edit?code=TEMP");
+    let (version, topic) = (value_of(&form, "version"), served.world.topic("temp/+"));
+    let entries = |schema| {
+        [
+            ("code", "TEMP"),
+            ("version", version.as_str()),
+            ("topic", topic.as_str()),
+            ("action", "STORE_DB"),
+            ("payload_schema", schema),
+        ]
+    };
+    let wrong = visitor.submit("/flow/edit", &entries("{"));
+    assert_eq!(wrong.status, 422);
+    assert!(wrong.body.contains("aria-invalid"), "{}", wrong.body);
+    let test = [("do", "test"), ("test_payload", r#"{"value": "warm"}"#), ("test_topic", "")];
+    let tested = visitor.submit("/flow/edit", &[&entries(r#"{"value": "string"}"#)[..], &test].concat());
+    assert!(tested.body.contains("would be stored as number 1"), "{}", tested.body);
+    let saved = visitor.submit("/flow/edit", &entries(r#"{"value": "string"}"#));
+    assert!(location(&saved).starts_with("/flow?code=TEMP&done=saved"), "{}", location(&saved));
+    let again = visitor.submit("/flow/edit", &entries(r#"{"value": "boolean"}"#));
+    assert_eq!(again.status, 409, "the form is older than the flow");
+    assert!(again.body.contains("boolean"), "the entries are still there");
+
+    assert!(visitor.page("/dead-letters/replay?flow=TEMP").contains("Replay 1 dead letters?"));
+    let replayed = visitor.submit("/dead-letters/replay", &[("flow", "TEMP"), ("do", "go")]);
+    assert!(replayed.body.contains("1 dead letters were replayed"), "{}", replayed.body);
+    served.world.wait_for_stored("TEMP", 1);
+    assert!(visitor.page("/dead-letters").contains("There are no dead letters"));
+
+    let history = visitor.page("/flow?code=TEMP");
+    assert!(history.contains("token t-admin") && history.contains("payload_schema"), "{history}");
+    let back = visitor.submit("/flow/rollback", &[("code", "TEMP"), ("to", &value_of(&history, "to"))]);
+    assert!(location(&back).contains("done=rolled_back"));
+    assert!(visitor.page("/flow?code=TEMP").contains("&#34;number&#34;"));
+}
+
+fn flow_is_added_and_disabled(world: World) {
+    let served = Served::new(world);
+    let visitor = served.visitor("admin");
+    let topic = served.world.topic("new");
+    let entries = |code| {
+        [
+            ("new_code", code),
+            ("topic", topic.as_str()),
+            ("action", "STORE_DB"),
+            ("payload_schema", "{}"),
+            ("enabled", "yes"),
+        ]
+    };
+    assert_eq!(visitor.submit("/flow/new", &entries("")).status, 422);
+    let added = visitor.submit("/flow/new", &entries("NEW/1 &"));
+    assert_eq!(location(&added), "/flow?code=NEW%2F1+%26&done=added&from=1");
+    assert!(visitor.page(location(&added)).contains("The flow was added"));
+    served.gateway.wait_for_line("Flow NEW/1 & is active");
+    let disabled = visitor.submit("/flow/disable", &[("code", "NEW/1 &")]);
+    assert!(visitor.page(location(&disabled)).contains("The flow is disabled"));
+    assert!(visitor.page("/flows?state=disabled").contains("NEW/1 &#38;"));
+    assert!(!visitor.page("/flows?state=enabled").contains("NEW/1"));
+    assert_eq!(visitor.get("/flow?code=OLD").status, 404);
+}
+
+fn letters_are_discarded(world: World) {
+    let served = served(world);
+    let operator = served.visitor("operate");
+    served.world.publish("temp/b", r#"{"value": "hot"}"#);
+    served.world.wait_for_dead_letters(2);
+    let selected = [("flow", "TEMP"), ("text", "hot")];
+    assert!(operator.page("/dead-letters/discard?flow=TEMP&text=hot").contains("Discard 1 dead letters?"));
+    let done = operator.submit("/dead-letters/discard", &selected);
+    assert!(done.body.contains("1 dead letters were discarded"), "{}", done.body);
+    assert_eq!(served.world.dead_letters().len(), 1);
+    assert_eq!(operator.get("/dead-letters?reason=nonsense").status, 422);
+}
+
+fn waiting_posts_are_cancelled(world: World) {
+    // Nobody listens at this port.
+    world.flow("POST", "post").posts_to("http://127.0.0.1:9/").insert(&world.sql);
+    let served = Served::new(world);
+    served.gateway.wait_for_line("Flow POST is active");
+    served.world.publish("post", "{}");
+    let operator = served.visitor("operate");
+    let waiting = |page: &str| page.contains("flow=POST") && page.contains("Retry now");
+    eventually("a failed attempt", || {
+        let page = operator.page("/deliveries");
+        (waiting(&page) && page.contains("Last attempts")).then_some(())
+    });
+    let retried = operator.submit("/deliveries/retry", &[("flow", "POST")]);
+    assert_eq!(location(&retried), "/deliveries?done=retried&posts=1");
+    assert!(operator.page("/deliveries/cancel?flow=POST").contains("Cancel 1 posts"));
+    let cancelled = operator.submit("/deliveries/cancel", &[("flow", "POST")]);
+    assert!(operator.page(location(&cancelled)).contains("1 posts became dead letters"));
+    assert_eq!(served.world.wait_for_dead_letters(1)[0].reason, "cancelled");
+    assert!(operator.page("/deliveries").contains("No post waits"));
+}
+
+on_each_database!(
+    schema_is_mended_and_letter_replayed,
+    flow_is_added_and_disabled,
+    letters_are_discarded,
+    waiting_posts_are_cancelled,
+);
+
+#[test]
+fn flows_are_shown_page_by_page() {
+    let world = crate::commands::world(Backend::Sqlite);
+    for number in 0..120 {
+        world.flow(&format!("F{number:03}"), &format!("t/{number}")).insert(&world.sql);
+    }
+    let served = Served::new(world);
+    let reader = served.visitor("read");
+    let mut seen = Vec::new();
+    let mut next = Some("/flows?order=".to_owned());
+    while let Some(path) = next {
+        let page = reader.page(&path);
+        seen.extend(page.split("/flow?code=").skip(1).map(|rest| rest[..4].to_owned()));
+        let link = page.split_once("\">Next page").map(|(before, _)| before.rsplit('"').next().unwrap());
+        next = link.map(|link| link.replace("&#38;", "&"));
+    }
+    let expected: Vec<String> = (0..120).map(|number| format!("F{number:03}")).collect();
+    assert_eq!(seen, expected);
+    let newest = reader.page("/flows?order=newest");
+    assert!(newest.find("F119").unwrap() < newest.find("F118").unwrap());
+    assert!(reader.page("/flows?text=nothing").contains("No flow matches"));
+}
+
+#[test]
+fn overview_names_an_unreachable_database() {
+    let mut world = crate::commands::world(Backend::MariaDb);
+    let proxy = Proxy::to(world.database_address());
+    world.reach_database_at(proxy.address());
+    world.flow("F", "f").insert(&world.sql);
+    let served = Served::new(world);
+    let visitor = served.visitor("read");
+    eventually("an overview without problems", || visitor.page("/").contains("All is well").then_some(()));
+    proxy.refuse();
+    proxy.cut(How::Rst);
+    eventually("the problem", || visitor.page("/").contains("the database cannot be read").then_some(()));
+    assert_eq!(visitor.get("/flows").status, 503);
+}

@@ -9,17 +9,17 @@
 //!  servers.rs       reads, checks and edits the brokers
 //!  endpoint.rs      resolves an endpoint, and checks its addresses
 //!  file_tests.rs    runs the tests of a file of flows, in a database of its own
-//!  explain.rs       says what becomes of a message
-//!  rehearsal.rs     does what becomes of a message, and rolls back
+//!  explain.rs       explains the outcome of a message
+//!  rehearsal.rs     processes a message, and rolls back
 //!  as_code.rs       compares a file with the tables, and applies it
 //!  broker.rs        connects to a broker, and publishes
 //!  dead_letters.rs  reads, replays and discards dead letters
 //!  deliveries.rs    lists, retries and cancels waiting posts
-//!  event_line.rs    shows what became of a message
+//!  event_line.rs    shows the outcome of a message
 //!  lazy.rs          connects to the database when it is needed, for a running gateway
 //!  access.rs        recognises tokens
 //!  live.rs          makes tokens for commands that ask a running gateway
-//!  status.rs        says what is in the way
+//!  status.rs        says which problems there are
 //!  tokens.rs        lists, adds and revokes tokens of the API
 //!  view.rs          the documents of all of them
 //! ```
@@ -82,7 +82,7 @@ pub struct Control {
     pub database: Database,
     /// The settings of the gateway.
     pub settings: Settings,
-    /// Who works, for the history of edits.
+    /// The editor, for the history of edits.
     pub origin: EditOrigin,
     /// Read when the first version of a row is wanted.
     version_key: OnceCell<String>,

@@ -64,7 +64,7 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// Admin HTTP server for health, metrics, the API and the console; none if disabled.
     pub admin: Option<AdminSettings>,
-    /// Who may use the API.
+    /// Access to the API.
     pub api: ApiSettings,
     /// Directory of the daily error files.
     pub log_dir: PathBuf,

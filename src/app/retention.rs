@@ -13,7 +13,7 @@ use crate::store::{
 /// Delay between two portions, so that the workers come first.
 const PORTION_DELAY: Duration = Duration::from_millis(10);
 
-/// Deletes what is beyond the limits of `retention`; returns at once if there are none.
+/// Deletes rows beyond the limits of `retention`; returns at once without limits.
 pub(super) async fn delete_old_rows(
     settings: DatabaseSettings,
     retention: RetentionSettings,

@@ -7,7 +7,7 @@ use crate::store::bench::progress::{StoredFlow, flow_code};
 /// Maximum number of flows listed as problems.
 const MAX_FLOWS_NAMED: usize = 10;
 
-/// What lost messages are.
+/// The kind of lost messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Losses {
     /// Normal at QoS 0.
@@ -16,7 +16,7 @@ pub(super) enum Losses {
 }
 
 impl Losses {
-    /// Returns what lost messages are at a QoS.
+    /// Returns the kind of lost messages at a QoS.
     pub(super) fn at_qos(qos: u8) -> Self {
         if qos == 0 { Self::Allowed } else { Self::Faults }
     }

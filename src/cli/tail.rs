@@ -1,4 +1,4 @@
-//! `mqtt-gateway tail`: shows what becomes of messages while it happens.
+//! `mqtt-gateway tail`: shows the outcomes of messages as they happen.
 
 mod watch;
 

@@ -25,7 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Caller {
     /// Name of the token.
     pub token: String,
-    /// What it permits.
+    /// Its permissions.
     pub scope: TokenScope,
 }
 

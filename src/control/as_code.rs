@@ -28,7 +28,7 @@ pub struct FilePlan {
     pub servers: Vec<PlannedChange<ServerRecord, ServerDefinition>>,
     /// Flows and brokers of the tables that the file lacks and that stay.
     pub kept: usize,
-    /// Problems of what changes, in the order of the file.
+    /// Problems of the changes, in the order of the file.
     pub problems: Vec<FileProblem>,
 }
 
@@ -204,7 +204,7 @@ impl Control {
     }
 }
 
-/// Locks the rows of the changes. A row that differs from what the plan is based on is a conflict. The gateway may have
+/// Locks the rows of the changes. A row that changed since the plan is a conflict. The gateway may have
 /// raised the counters meanwhile.
 async fn lock_all_unchanged(
     transaction: &FlowTransaction,

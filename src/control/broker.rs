@@ -41,7 +41,7 @@ pub enum BrokerRefusal {
 }
 
 impl BrokerRefusal {
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -157,7 +157,7 @@ pub struct BrokerProbe {
 pub struct BrokerFault {
     /// The reason.
     pub reason: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: &'static str,
 }
 

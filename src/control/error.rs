@@ -15,7 +15,7 @@ pub enum ControlError {
         what: &'static str,
         /// The name that was given.
         name: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
     /// Something given, or found in the tables, cannot work.
@@ -77,7 +77,7 @@ impl ControlError {
         }
     }
 
-    /// What to do about it. The problems of [`Self::Invalid`] have their own remedies.
+    /// The remedy. The problems of [`Self::Invalid`] have their own remedies.
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         match self {

@@ -1,4 +1,4 @@
-//! Says what becomes of a message: which flows get it, and what they do with it.
+//! Explains a message: which flows get it, and its outcome in each.
 
 use super::{Control, ControlError};
 use crate::domain::batch::{ProcessError, Rejection};
@@ -8,7 +8,7 @@ use crate::domain::topic_trial::{TopicVerdict, check_topic};
 use crate::inbox::avoided_filters;
 use crate::store;
 
-/// What becomes of a message.
+/// The outcome of a message.
 #[derive(Debug)]
 pub struct Explanation {
     /// All flows, in the order of their ids.
@@ -17,19 +17,19 @@ pub struct Explanation {
     pub payload_rejection: Option<Rejection>,
 }
 
-/// What becomes of a message in one flow.
+/// The outcome of a message in one flow.
 #[derive(Debug)]
 pub struct ExplainedFlow {
     /// The flow.
     pub flow: FlowRecord,
     /// Whether it gets messages of the topic.
     pub verdict: TopicVerdict,
-    /// What it does with the payload, if it gets it and the payload is valid.
+    /// The outcome of the payload, if the flow gets it and it is valid.
     pub trial: Option<TrialResult>,
 }
 
 impl Control {
-    /// Explains what becomes of messages of a topic and, if there is one, of this payload.
+    /// Explains the outcomes of messages of a topic and, if there is one, of this payload.
     pub async fn explain(&self, topic: &str, payload: Option<&[u8]>) -> Result<Explanation, ControlError> {
         check_topic(topic).map_err(|problem| ControlError::Invalid { problems: vec![problem] })?;
         let judge = self.judge_of(topic);

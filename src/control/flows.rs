@@ -5,7 +5,7 @@ use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::store;
 
-/// What an error calls the rows.
+/// The name of the rows in errors.
 pub(super) const WHAT: &str = "flow";
 
 /// Rows that are read at once for a page.

@@ -19,7 +19,7 @@ pub struct HistoryEntryView {
     pub id: i64,
     /// When the edit was made.
     pub edited_at: String,
-    /// Who made it.
+    /// Its author.
     pub edited_by: String,
     /// `added`, `changed` or `removed`.
     pub edit: &'static str,

@@ -1,4 +1,4 @@
-//! Rehearses a message: does in a transaction what the gateway would do with it, and rolls back.
+//! Rehearses a message: processes it in a transaction as the gateway would, and rolls back.
 //!
 //! Names are resolved and the request of a post is built after the transaction, because the gateway waits for the row.
 
@@ -29,7 +29,7 @@ use crate::store::{self, BatchRules, FlowTransaction, OutboxGauge, RehearsedMess
 /// The inbox in the key of a rehearsed post. No inbox has this id.
 const INBOX_ID: &str = "rehearsal";
 
-/// What a rehearsal may use besides the database.
+/// Resources of a rehearsal besides the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Surroundings {
     /// The secrets and the names that this machine knows.
@@ -38,7 +38,7 @@ pub(super) enum Surroundings {
     File,
 }
 
-/// A message to rehearse. What is missing is made up from the flow.
+/// A message to rehearse. Missing parts are made up from the flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TestMessage {
     /// Its topic; by default one that the topic filter of the flow matches.
@@ -49,7 +49,7 @@ pub struct TestMessage {
     pub user_properties: Vec<(String, String)>,
 }
 
-/// What would become of a message in a flow. Without secrets.
+/// The outcome that a message would have in a flow. Without secrets.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Rehearsal {
     /// Code of the flow.
@@ -239,7 +239,7 @@ impl Control {
 }
 
 impl Rehearsal {
-    /// Adds what the database says. Returns the row of the outbox.
+    /// Adds the result of the database. Returns the row of the outbox.
     fn add(&mut self, rehearsed: RehearsedMessage) -> Option<OutboxItem> {
         match rehearsed.result {
             Ok(done) => self.message_id = Some(done.message_id),

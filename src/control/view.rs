@@ -1,4 +1,5 @@
-//! The documents of the use cases: what commands print with `--json`, and what the API answers. They contain no secrets.
+//! The documents of the use cases, as printed by commands with `--json` and answered by the API. They contain no
+//! secrets.
 
 mod deliveries;
 mod explain;

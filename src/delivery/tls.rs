@@ -34,7 +34,7 @@ struct Roots {
     config: Arc<ClientConfig>,
 }
 
-/// What makes an endpoint trustworthy.
+/// The proof that an endpoint must give.
 pub(super) enum EndpointTrust {
     /// The root certificates.
     Roots,

@@ -16,7 +16,7 @@ const PREFIX: &str = "mqg_";
 const MAX_NAME_CHARS: usize = 64;
 
 named_enum! {
-    /// What a token permits. Each scope includes those before it.
+    /// The permissions of a token. Each scope includes the previous ones.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     pub enum TokenScope {
         /// Reads everything but secrets.
@@ -35,7 +35,7 @@ impl TokenScope {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
 
-    /// Whether it permits what needs `needed`.
+    /// Whether it permits operations that need `needed`.
     #[must_use]
     pub fn allows(self, needed: Self) -> bool {
         self >= needed

@@ -9,7 +9,7 @@ use super::flow_definition::FlowDefinition;
 use super::masking::{MaskedFlow, MaskedServer};
 use super::server_definition::ServerDefinition;
 
-/// Who made an edit.
+/// The author of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EditOrigin {
     /// A user of the operating system, by a command.
@@ -109,7 +109,7 @@ pub struct HistoryEntry {
     pub id: i64,
     /// When: microseconds since 1970, UTC.
     pub edited_at_us: i64,
-    /// Who made the edit, as text.
+    /// The author of the edit, as text.
     pub edited_by: String,
     /// Code of the flow, or id of the broker.
     pub name: String,
@@ -124,7 +124,7 @@ pub struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    /// What the edit did.
+    /// The kind of the edit.
     #[must_use]
     pub fn kind_of_edit(&self) -> &'static str {
         match (&self.old_row, &self.new_row) {

@@ -1,4 +1,4 @@
-//! What was edited in the table of flows between two readings, for the log.
+//! Edits in the table of flows between two readings, for the log.
 
 use super::flow_definition::{FlowDefinition, FlowRecord};
 
@@ -7,11 +7,11 @@ use super::flow_definition::{FlowDefinition, FlowRecord};
 pub struct FlowChange<'f> {
     /// The flow, as it is now or was last.
     pub flow: &'f FlowDefinition,
-    /// What happened to it.
+    /// The change.
     pub kind: ChangeKind,
 }
 
-/// What happened to a flow.
+/// A change of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// Its row is new.

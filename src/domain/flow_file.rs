@@ -102,7 +102,7 @@ impl FileEntry<MaskedServer> {
     }
 }
 
-/// A message, and what is to become of it.
+/// A message, and its expected outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowTest {
     /// Name of the test.
@@ -113,11 +113,11 @@ pub struct FlowTest {
     pub topic: String,
     /// Payload of the message.
     pub payload: Vec<u8>,
-    /// What is to become of it.
+    /// The expected outcome.
     pub expected: ExpectedOutcome,
 }
 
-/// What is to become of a message.
+/// The expected outcome of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExpectedOutcome {
     /// These rows of `data`: the value of each attribute. A text is compared as it is, anything else as the gateway

@@ -36,7 +36,7 @@ pub struct SharedOptions {
 pub struct UnusableOptions {
     /// The names that lead to the culprit, separated by dots. Empty for the whole value.
     pub path: String,
-    /// What is wrong, and what is expected.
+    /// The problem, and the expected value.
     pub problem: String,
 }
 
@@ -125,7 +125,7 @@ impl DeliveryOptions {
         })
     }
 
-    /// Checks what the types do not express.
+    /// Checks the rules that the types do not express.
     fn check(&self) -> Result<(), UnusableOptions> {
         self.answer_rules()?;
         for name in self.headers.keys() {

@@ -64,7 +64,7 @@ pub enum Opening {
     SetBack(SetBack),
 }
 
-/// What no lane needs any more.
+/// Records that no lane needs any more.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReleasedRecords<'a> {
     /// The committed offset of each lane.
@@ -180,7 +180,8 @@ impl<R: RecordSource, C> Lanes<R, C> {
         (0..).zip(&self.cursors).any(|(lane, _)| self.replays.ends_at(lane).is_some())
     }
 
-    /// Returns what no lane needs any more, once each lane was opened and the offsets of all lanes are known.
+    /// Returns the records that no lane needs any more, once each lane was opened and the offsets of all lanes are
+    /// known.
     #[must_use]
     pub fn released(&self) -> Option<ReleasedRecords<'_>> {
         let rescan_offset = self.cursors.iter().map(LaneCursor::rescan_offset).min().unwrap_or(0);

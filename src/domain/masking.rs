@@ -57,7 +57,7 @@ impl MaskedFlow {
         }
     }
 
-    /// A flow as a person gives it: `***` stands for what the row has.
+    /// A flow as a person gives it: `***` stands for the value of the row.
     #[must_use]
     pub fn given(flow: FlowDefinition) -> Self {
         Self {
@@ -174,7 +174,7 @@ impl MaskedServer {
         }
     }
 
-    /// A broker as a person gives it: `***` stands for what the row has.
+    /// A broker as a person gives it: `***` stands for the value of the row.
     #[must_use]
     pub fn given(server: &ServerDefinition) -> Self {
         let password = server.password.as_ref().map(|password| password.expose().to_owned());

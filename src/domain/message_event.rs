@@ -1,4 +1,4 @@
-//! What became of a message, as it is shown while it happens.
+//! The outcome of a message, as it is shown while it happens.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,7 +17,7 @@ pub const MESSAGES: &str = "messages";
 pub const MAX_EVENT_TEXT_BYTES: usize = 1024;
 
 named_enum! {
-    /// What became of a message.
+    /// The outcome of a message.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
     #[serde(rename_all = "snake_case")]
     pub enum MessageOutcome {
@@ -40,10 +40,10 @@ impl MessageOutcome {
     }
 }
 
-/// What became of one message in one flow. All texts are bounded.
+/// The outcome of one message in one flow. All texts are bounded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MessageEvent {
-    /// What became of it.
+    /// Its outcome.
     pub outcome: MessageOutcome,
     /// When, as RFC 3339 in UTC.
     pub time: String,

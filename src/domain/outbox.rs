@@ -27,7 +27,7 @@ impl fmt::Display for OutboxKey {
     }
 }
 
-/// Parses what [`OutboxKey`] formats.
+/// Parses the format of [`OutboxKey`].
 impl FromStr for OutboxKey {
     type Err = NotAKey;
 

@@ -1,11 +1,11 @@
-//! The rules of posts: where they may go, what a request has, and what an answer means.
+//! The rules of posts: allowed addresses, the parts of a request, and the meaning of an answer.
 //!
 //! ```text
-//!  options.rs        what flows.options says about posts
+//!  options.rs        the options of posts in flows.options
 //!  destination.rs    where a message is posted, and how
 //!  origin.rs         scheme, host and port of an endpoint
 //!  address_guard.rs  addresses that no post is sent to
-//!  answers.rs        what a status means
+//!  answers.rs        the meaning of a status
 //!  attempts.rs       the last failed attempts of a message
 //!  age_warnings.rs   when a message is about to be given up
 //!  retry_after.rs    the delay that an endpoint asks for

@@ -24,7 +24,7 @@ pub struct Problem {
     pub field: &'static str,
     /// The problem.
     pub problem: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 

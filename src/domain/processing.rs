@@ -1,4 +1,4 @@
-//! The rules of the product: what becomes of a message. Pure; the store locks, reads and writes for it.
+//! The rules of the product: the outcome of a message. Pure; the store locks, reads and writes for it.
 //!
 //! The router assigns a message to the flows whose topic filters it matches. For each flow it has exactly one outcome:
 //! its attributes become rows of `data`, it waits in the outbox for the flow's endpoint (with `also_post`: both), it
@@ -32,12 +32,12 @@
 //!  stored_values.rs  rule 9, and how the values are stored
 //!  keys.rs           rule 4
 //!  outbox_space.rs   how many messages a flow may have in the outbox
-//!  flow_state.rs     what the rules read of a flow
+//!  flow_state.rs     the columns that the rules read
 //!  message.rs        a message whose payload is parsed
 //!  rules.rs          limits and settings
 //!  reject.rs         why a message is rejected
 //!  outcome.rs        the rows to write, and the results to report
-//!  trial.rs          what would become of a message
+//!  trial.rs          predicts the outcome of a message
 //! ```
 
 mod checks;

@@ -106,7 +106,7 @@ pub enum InFlight {
     Unbounded,
 }
 
-/// What a connection event says about the session at the broker.
+/// The session at the broker, by a connection event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEvidence<'a> {
     /// The session is what it was.

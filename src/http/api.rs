@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  server ──▶ gate ─────────▶ flows, … ──▶ thread ──▶ control ──▶ database
-//!             host, origin,   handlers     the only one that works
+//!             host, origin,   handlers     does all work
 //!             token, scope
 //! ```
 //!
-//! - The gate finds the operation of a request in the OpenAPI description. What is not described is refused, and the
+//! - The gate finds the operation of a request in the OpenAPI description. Other requests are refused, and the
 //!   scope that the description names is the one that counts.
 //! - The thread of the server also answers probes. Handlers therefore leave all work to the thread of the API.
 //! - To add a route: write its handler with `#[utoipa::path]` and `#[get]` or the like, and add it to `description.rs`
@@ -47,7 +47,7 @@ use crate::control::LazyControl;
 /// Maximum bytes of a request body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// What all requests share.
+/// The parts that all requests share.
 #[derive(Clone)]
 pub(super) struct Api {
     thread: Data<ApiThread>,

@@ -36,7 +36,7 @@ const MAX_FORM_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum bytes of the form of the login, which everybody may send.
 const MAX_LOGIN_BYTES: usize = 8 * 1024;
 
-/// What pages may load and do: nothing of other sites, and no script or style inside a page.
+/// Pages load nothing from other sites, and run no script and no style inside a page.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 

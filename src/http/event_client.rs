@@ -49,7 +49,7 @@ pub(crate) enum FollowError {
     NotEvents(#[from] NotEvents),
 }
 
-/// What a follower is told.
+/// An item of a followed stream.
 #[derive(Debug)]
 pub(crate) enum Followed {
     /// The stream has begun.
@@ -68,7 +68,7 @@ pub(crate) fn follow_events(
     let (sender, events) = sync_channel(MAX_UNTAKEN);
     thread::Builder::new().name("event-client".to_owned()).spawn(move || {
         let Err(error) = System::new().block_on(follow(&url, &token, &filter, &sender));
-        // Nobody is interested any more.
+        // The receiver was dropped.
         let _ = sender.send(Err(error));
     })?;
     Ok(events)
@@ -146,7 +146,7 @@ pub(super) fn not_sent(error: &SendRequestError) -> FollowError {
     }
 }
 
-/// What problem details say. A busy or starting gateway may accept the next attempt.
+/// The text of problem details. A busy or starting gateway may accept the next attempt.
 pub(super) fn refusal(status: StatusCode, body: &[u8]) -> FollowError {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| problem[name].as_str().map(str::to_owned);

@@ -23,7 +23,7 @@ const MISSED: &str = "missed";
 /// Longest line that is read. An event has at most three texts of 1 KiB, whose characters are escaped.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// What a client reads.
+/// An item that a client reads.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StreamedEvent {
     /// An event of a message.

@@ -1,4 +1,4 @@
-//! What becomes of the messages, while it happens: lines of the log, and events for listeners.
+//! The outcomes of messages as they happen: lines of the log, and events for listeners.
 //!
 //! ```text
 //! worker: results of a committed batch ──┐               ┌─▶ log, target `messages`, level DEBUG
@@ -6,7 +6,8 @@
 //! delivery: answers, dead letters ───────┘               └─▶ ring of events ──▶ Listener, Listener, …
 //! ```
 //!
-//! Nobody waits: the ring overwrites its oldest event, and a listener that was too slow learns how many it has missed.
+//! No sender waits: the ring overwrites its oldest event, and a listener that was too slow learns how many it has
+//! missed.
 //! Without a listener and without the log level, a batch costs one read of a counter and one of the level.
 
 use std::sync::Arc;
@@ -104,7 +105,7 @@ pub struct Listener {
     listeners: Arc<AtomicUsize>,
 }
 
-/// What a listener hears.
+/// An item that a listener hears.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
     /// An event.

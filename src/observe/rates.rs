@@ -21,7 +21,7 @@ pub struct OutcomeCounts {
 }
 
 impl OutcomeCounts {
-    /// What was added since `earlier`. A removed flow takes its counts along, so a total may be lower than before.
+    /// The counts since `earlier`. A removed flow takes its counts along, so a total may be lower than before.
     fn since(self, earlier: Self) -> Self {
         Self {
             received: self.received.saturating_sub(earlier.received),

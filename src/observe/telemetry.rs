@@ -17,7 +17,7 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// Health state.
     pub health: Health,
-    /// What becomes of the messages, for listeners and for the log.
+    /// The outcomes of messages, for listeners and for the log.
     pub events: Events,
     rates: Rates,
     started_at: SystemTime,

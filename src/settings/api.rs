@@ -10,7 +10,7 @@ use super::secret_source::read_secret;
 /// Shortest token in a file. It is compared as it is, so it must not be guessable.
 const MIN_TOKEN_CHARS: usize = 32;
 
-/// Who may use the API.
+/// Access to the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiSettings {
     /// Names in the header `Host` that are accepted, in lower case, besides addresses and `localhost`.

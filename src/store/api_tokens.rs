@@ -20,7 +20,7 @@ pub struct StoredToken {
     pub name: String,
     /// Hash of the text; none if the column has no hash.
     pub hash: Option<TokenHash>,
-    /// What it permits; none if the column has no known scope.
+    /// Its permissions; none if the column has no known scope.
     pub scope: Option<TokenScope>,
     /// When it was created: microseconds since 1970, UTC.
     pub created_at_us: i64,

@@ -24,7 +24,7 @@ const MAX_COMPARED: usize = 10_000;
 /// Maximum number of changed flows that get a log line each.
 const MAX_NAMED: usize = 20;
 
-/// What was last read of the flows.
+/// The flows as they were last read.
 #[derive(Debug, Default)]
 pub(super) struct EditWatch {
     revision: Option<i64>,

@@ -1,4 +1,4 @@
-//! `mqtt-gateway flows test`: what would become of a message, without consequences.
+//! `mqtt-gateway flows test`: predicts the outcome of a message, without consequences.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Compares what would become of a message with what a test expects.
+//! Compares the outcome of a message with the expected one.
 
 use serde_json::{Map, Value};
 

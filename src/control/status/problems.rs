@@ -16,7 +16,7 @@ pub struct StatusProblem {
     pub problem: String,
     /// Since when.
     pub since: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 

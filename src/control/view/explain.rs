@@ -7,7 +7,7 @@ use crate::control::{ExplainedFlow, Explanation};
 use crate::domain::batch::{ProcessError, Rejection};
 use crate::domain::processing::TrialResult;
 
-/// What becomes of a message.
+/// The outcome of a message.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ExplanationView {
     /// Its topic.
@@ -18,7 +18,7 @@ pub struct ExplanationView {
     pub dead_letter: Option<RejectionView>,
 }
 
-/// What becomes of a message in one flow.
+/// The outcome of a message in one flow.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ExplainedFlowView {
     /// Code of the flow.

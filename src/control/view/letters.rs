@@ -70,7 +70,7 @@ pub struct LetterView {
     pub reason: String,
     /// The reason in a sentence.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: Option<&'static str>,
     /// Why it cannot be replayed.
     pub not_replayable: Option<String>,

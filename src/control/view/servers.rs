@@ -59,7 +59,7 @@ pub struct ServerTestView {
     pub ok: bool,
     /// What was found.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: Option<&'static str>,
     /// Certificates that expire soon.
     pub warnings: Vec<String>,

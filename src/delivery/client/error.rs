@@ -49,7 +49,7 @@ pub enum PostError {
     Options {
         /// The option.
         path: String,
-        /// What is wrong, and what is expected.
+        /// The problem, and the expected value.
         problem: String,
     },
     /// No token was issued for the post.

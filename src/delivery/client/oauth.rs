@@ -87,7 +87,7 @@ struct TokenSlot {
 #[derive(Default)]
 pub(super) struct Tokens(RefCell<HashMap<TokenKey, Rc<Mutex<TokenSlot>>>>);
 
-/// What a request to a token endpoint needs.
+/// The parts of a request to a token endpoint.
 #[derive(Clone, Copy)]
 pub(super) struct TokenRoute<'a> {
     pub(super) origins: &'a OriginClients,

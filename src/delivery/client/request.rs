@@ -28,7 +28,7 @@ const FLOW: &str = "X-Gateway-Flow";
 const MESSAGE_ID: &str = "X-Gateway-Message-Id";
 const TOPIC: &str = "X-Gateway-Topic";
 
-/// A message or a batch, with the headers that say what it is.
+/// A message or a batch, with the headers that describe it.
 pub(super) struct PostRequest<'p> {
     pub(super) options: &'p PreparedOptions,
     pub(super) body: Bytes,

@@ -5,7 +5,7 @@ use crate::domain::posting::options::{BatchOptions, DeliveryOptions};
 use crate::domain::posting::origin::Origin;
 use crate::domain::posting::rate_limit::RateLimit;
 
-/// A destination with what the queue has to know about it.
+/// A destination with its properties for the queue.
 #[derive(Debug)]
 pub(super) struct Course {
     pub(super) destination: PostDestination,

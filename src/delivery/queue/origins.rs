@@ -25,11 +25,11 @@ const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 pub struct OriginEvent {
     /// The origin.
     pub origin: Origin,
-    /// What happened.
+    /// The change.
     pub change: OriginChange,
 }
 
-/// What happened to an origin.
+/// A change of an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginChange {
     /// It failed repeatedly: the breaker is open.

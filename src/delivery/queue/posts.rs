@@ -1,4 +1,4 @@
-//! The turns of flows, and what becomes of posts.
+//! The turns of flows, and the outcomes of posts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct QueuedPost {
     pub items: Vec<Arc<OutboxItem>>,
 }
 
-/// What to do next.
+/// The next action.
 #[derive(Debug, Clone)]
 pub enum Turn {
     /// Make a post.

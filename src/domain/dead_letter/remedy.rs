@@ -3,7 +3,7 @@
 use super::DeadLetterReason;
 
 impl DeadLetterReason {
-    /// What an operator can do about a dead letter with this reason.
+    /// The remedy for a dead letter with this reason.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {

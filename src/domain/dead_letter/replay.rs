@@ -82,7 +82,7 @@ impl NotReplayable {
     }
 }
 
-/// What became of a dead letter for one flow.
+/// The outcome of a dead letter for one flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayOutcome {
     /// It is stored.

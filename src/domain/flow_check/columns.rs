@@ -1,4 +1,4 @@
-//! Checks what a flow does with its messages: action, schema, endpoint, options and message key.
+//! Checks the columns that process messages: action, schema, endpoint, options and message key.
 
 use core::net::IpAddr;
 

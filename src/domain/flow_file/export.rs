@@ -97,7 +97,7 @@ fn optional(name: &str, value: Option<&str>) -> Option<NodeMember> {
     value.filter(|value| !value.trim().is_empty()).map(|value| text(name, value))
 }
 
-/// A JSON text as what it is; a text that is no JSON as a text.
+/// A JSON text as its value; any other text as a text.
 fn json(name: &str, value: Option<&str>) -> Option<NodeMember> {
     let value = value.filter(|value| !value.trim().is_empty())?;
     let node = YamlNode::from_json(value).unwrap_or_else(|| NodeValue::Text(value.to_owned()).into());

@@ -17,7 +17,7 @@ pub(super) struct FlowsDocument {
     pub flows: Vec<FlowItem>,
     /// The brokers.
     pub servers: Vec<ServerItem>,
-    /// Messages and what is to become of them, for `mqtt-gateway flows test FILE`.
+    /// Messages and their expected outcomes, for `mqtt-gateway flows test FILE`.
     pub tests: Vec<TestItem>,
 }
 
@@ -111,7 +111,7 @@ pub(super) struct TestItem {
     /// Expected rows of `data`: the value of each attribute. All of them are compared.
     #[serde(default)]
     pub rows: Option<Map<String, Value>>,
-    /// Expected request. Only what is given is compared.
+    /// Expected request. Only given members are compared.
     #[serde(default)]
     pub request: Option<ExpectedRequest>,
     /// Expected reason of the dead letter, such as `validation_failed`.
@@ -119,7 +119,7 @@ pub(super) struct TestItem {
     pub reason: Option<String>,
 }
 
-/// The expected request of a flow that posts. Only what is given is compared.
+/// The expected request of a flow that posts. Only given members are compared.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct ExpectedRequest {

@@ -34,11 +34,11 @@ pub struct FileProblem {
     pub at: Place,
     /// How bad it is.
     pub level: ProblemLevel,
-    /// What has the problem, such as `flow TEMP: topic`. Empty for the file itself.
+    /// The subject of the problem, such as `flow TEMP: topic`. Empty for the file itself.
     pub subject: String,
     /// The problem.
     pub problem: String,
-    /// What to do about it. Empty if the problem says it.
+    /// The remedy. Empty if the problem says it.
     pub remedy: String,
 }
 

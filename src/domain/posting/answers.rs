@@ -1,4 +1,4 @@
-//! What the HTTP status of an answer means.
+//! The meaning of the HTTP status of an answer.
 
 use super::options::StatusPattern;
 

@@ -16,7 +16,7 @@ const ELEMENT_BYTES: usize = 256;
 /// Bytes of a batch's key that are taken from the hash.
 const KEY_BYTES: usize = 16;
 
-/// What the element of a message has beside its payload, with the format `json`.
+/// The members of a message beside its payload, with the format `json`.
 #[derive(Serialize)]
 struct ItemAttributes<'a> {
     id: String,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::super::credential::Credential;
 use super::super::redaction::HIDDEN;
 
-/// How the messages of a flow are posted. Each default is what a flow without options does.
+/// How the messages of a flow are posted. The defaults apply to a flow without options.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct DeliveryOptions {

@@ -1,4 +1,4 @@
-//! What the rules read of a flow.
+//! The columns of a flow that the rules read.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Recognises messages by their keys: which were seen before, and which are to be remembered.
+//! Recognises messages by their keys: seen keys, and keys to remember.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the rules have decided: the rows to write, and the results to report.
+//! The decisions of the rules: the rows to write, and the results to report.
 
 use std::borrow::Cow;
 use std::ops::Deref;

@@ -1,4 +1,4 @@
-//! Says what would become of a message, by the rules themselves, without a database transaction.
+//! Predicts the outcome of a message by the rules themselves, without a database transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::message::ParsedMessage;
 use super::processor::MessageProcessor;
 use super::rules::ProcessingRules;
 
-/// What would become of a message in one flow.
+/// The outcome that a message would have in one flow.
 #[derive(Debug)]
 pub struct TrialResult {
     /// Its number and action, or the reason of the dead letter. An invalid payload is one dead letter for all flows.

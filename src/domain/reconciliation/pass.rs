@@ -27,7 +27,7 @@ pub enum PassStep {
     Unsubscribe(BTreeSet<TopicFilter>),
 }
 
-/// What earlier connections and processes have recorded.
+/// The records of earlier connections and processes.
 pub trait SubscriptionRecord {
     /// Returns the flows that this gateway may have had before it started.
     fn former_flows(&self) -> FormerFlows;

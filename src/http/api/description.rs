@@ -66,7 +66,7 @@ const PREFIX: &str = "/api/v1";
 )]
 struct Description;
 
-/// What all operations have in common: the token, and the form of problems.
+/// Common parts of all operations: the token, and the form of problems.
 struct Common;
 
 impl Modify for Common {

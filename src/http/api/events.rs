@@ -1,4 +1,4 @@
-//! What becomes of messages, as a stream of server-sent events.
+//! The outcomes of messages as a stream of server-sent events.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn outcomes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MessageOut
     list.split(',').map(outcome).collect()
 }
 
-/// Streams what becomes of messages of this gateway from now on, as server-sent events. The data of an event is a
+/// Streams the outcomes of messages of this gateway from now on, as server-sent events. The data of an event is a
 /// `MessageEvent`. A client that is too slow gets an event of the type `missed`, with the number of events that it has
 /// missed. Earlier events are not kept, so `Last-Event-ID` has no effect. The stream ends after an hour.
 #[utoipa::path(

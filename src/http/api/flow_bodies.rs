@@ -61,7 +61,7 @@ pub(super) struct FlowPatch {
     enabled: Option<bool>,
 }
 
-/// A message to rehearse. What is missing is made up from the flow.
+/// A message to rehearse. Missing parts are made up from the flow.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FlowTestBody {

@@ -188,7 +188,7 @@ pub(super) async fn validate_flow(
         .await
 }
 
-/// Rehearses a message: says what the flow would do with it. Nothing is stored, posted or numbered.
+/// Rehearses a message: predicts its outcome in the flow. Nothing is stored, posted or numbered.
 #[utoipa::path(
     tag = "flows",
     security(("token" = ["operate"])),

@@ -1,4 +1,4 @@
-//! What every request passes before its handler: host, origin, token, path, method, scope and query.
+//! Checks of every request before its handler: host, origin, token, path, method, scope and query.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -17,7 +17,7 @@ use super::thread::ApiThread;
 use crate::control::Caller;
 use crate::http::connections::ConnectionGuard;
 
-/// Longest token, far above those that are made.
+/// Maximum bytes of a token, far above the length of ours.
 const MAX_TOKEN_BYTES: usize = 1024;
 
 /// Lets a request through to its handler, or answers with a problem.
@@ -66,7 +66,7 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
     Ok(caller)
 }
 
-/// Refuses requests for other hosts, and those of pages of other sites.
+/// Refuses requests for other hosts, and requests of other sites' pages.
 pub(in crate::http) fn check_host(
     headers: &HeaderMap,
     uri: &Uri,

@@ -128,7 +128,7 @@ struct DiscardRequest {
 struct ReplayProgress {
     /// Number of dead letters.
     letters: u64,
-    /// What became of them.
+    /// Their outcomes.
     outcomes: Vec<TallyRow>,
     /// Whether nothing was changed.
     dry_run: bool,

@@ -1,4 +1,4 @@
-//! Messages: what becomes of one, and one to try.
+//! Messages: explains one, and publishes one.
 
 use actix_web::post;
 use actix_web::web::{Data, ServiceConfig};
@@ -38,7 +38,7 @@ struct PublishedMessage {
     payload: String,
 }
 
-/// What becomes of a message. Flows that do not match are left out.
+/// The outcome of a message. Flows that do not match are left out.
 #[derive(Debug, Serialize, ToSchema)]
 struct ExplanationPage {
     #[serde(flatten)]
@@ -47,7 +47,7 @@ struct ExplanationPage {
     next: Option<String>,
 }
 
-/// Says which flows get a message, and what they do with it. Nothing is changed.
+/// Explains which flows get a message, and its outcome in each. Nothing is changed.
 #[utoipa::path(
     tag = "messages",
     security(("token" = ["read"])),

@@ -13,13 +13,13 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// An operation.
 #[derive(Debug)]
 pub(super) struct Operation {
-    /// What a token must permit.
+    /// The scope that a token must have.
     pub(super) scope: TokenScope,
     /// Names of the parameters in the query.
     pub(super) query: Vec<String>,
 }
 
-/// What a path and a method stand for.
+/// The operation of a path and a method.
 #[derive(Debug)]
 pub(super) enum FoundOperation<'o> {
     Found(&'o Operation),

@@ -23,7 +23,7 @@ const PROBLEM_JSON: &str = "application/problem+json";
 /// Prefix of the types of problems.
 const TYPES: &str = "urn:mqtt-gateway:problem:";
 
-/// What a client that came too early is told to wait.
+/// Waiting time for a client that came too early.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Why a request failed.
@@ -38,7 +38,7 @@ pub(in crate::http) struct ProblemDetails {
     status: u16,
     /// This problem.
     pub(in crate::http) detail: String,
-    /// What to do about it.
+    /// The remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::http) remedy: Option<String>,
     /// The problems of single fields.

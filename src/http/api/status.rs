@@ -13,7 +13,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(show_status);
 }
 
-/// Shows the state of this gateway and of the database, and what is in their way. An unreachable database is no failure
+/// Shows the state of this gateway and of the database, and their problems. An unreachable database is no failure
 /// of the request.
 #[utoipa::path(
     tag = "status",

@@ -35,14 +35,14 @@ struct NewToken {
     /// Unique name.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     name: String,
-    /// What it permits.
+    /// Its permissions.
     scope: NewTokenScope,
     /// Seconds after which it is refused; never without.
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 3_153_600_000_i64)]
     expires_in_seconds: Option<Whole>,
 }
 
-/// What a token permits.
+/// The permissions of a token.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum NewTokenScope {

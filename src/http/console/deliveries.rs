@@ -21,7 +21,7 @@ use crate::observe::{Telemetry, timestamp};
 /// The part of the console.
 const PART: &str = "/deliveries";
 
-/// Maximum time of a cancellation. The page then shows what is left.
+/// Maximum time of a cancellation. The page then shows the remaining posts.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Template)]
@@ -131,7 +131,7 @@ pub(super) async fn retry(submission: Submission, thread: Data<ApiThread>) -> Re
     Ok(done("retried", posts.await?))
 }
 
-/// Shows what a cancellation would do.
+/// Shows the effects of a cancellation.
 pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     visitor.require(TokenScope::Operate)?;
     let frame = visitor.frame(PART, "Cancel posts");
@@ -155,7 +155,7 @@ pub(super) async fn cancel(
         let keys = control.delivery_keys(fields.get("flow")).await?;
         let mut cancelled = 0;
         let mut count = |posts| cancelled += posts;
-        // What was not reached in time still waits, and is in the list.
+        // Posts that were not reached in time still wait, and are in the list.
         if let Ok(result) = timeout(CANCEL_TIMEOUT, control.cancel_deliveries(&keys, &mut count)).await {
             result?;
         }

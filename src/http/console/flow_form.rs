@@ -169,7 +169,7 @@ impl FormValues {
         }
     }
 
-    /// The edit of a form: the fields that differ from what it showed.
+    /// The edit of a form: the fields that differ from the shown ones.
     fn edit(&self, fields: &Fields) -> FlowEdit {
         let new =
             |name: &str| Some(fields.get(name)).filter(|text| *text != self.get(name)).map(str::to_owned);
@@ -305,7 +305,7 @@ pub(super) async fn add(submission: Submission, thread: Data<ApiThread>) -> Resu
     Ok(reply.await?)
 }
 
-/// Shows the form for testing a message, perhaps that of a dead letter.
+/// Shows the form for testing a message, perhaps of a dead letter.
 pub(super) async fn show_test(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     visitor.require(TokenScope::Operate)?;
     let (code, letter) = (visitor.query.get("code").to_owned(), visitor.query.number("letter").ok());

@@ -1,4 +1,4 @@
-//! The list of flows, the page of a flow, and what is done there with a click.
+//! The list of flows, the page of a flow, and its buttons.
 
 use actix_web::web::Data;
 use askama::Template;
@@ -299,7 +299,7 @@ async fn edit_as(
     Ok(after_edit(&edited, done))
 }
 
-/// Leads to the page of the flow, which says what was done.
+/// Leads to the page of the flow, which confirms the action.
 pub(super) fn after_edit(edited: &EditedFlow, done: &str) -> SeeOther {
     let from = edited.counts_from.to_string();
     let done = if edited.changed { done } else { "unchanged" };

@@ -249,12 +249,12 @@ pub(super) async fn show(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
     Ok(page.await?)
 }
 
-/// Shows what a replay would process.
+/// Shows the dead letters that a replay would process.
 pub(super) async fn confirm_replay(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     confirm(visitor, &thread, "Replay", "/dead-letters/replay").await
 }
 
-/// Shows what would be discarded.
+/// Shows the dead letters to discard.
 pub(super) async fn confirm_discard(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     confirm(visitor, &thread, "Discard", "/dead-letters/discard").await
 }

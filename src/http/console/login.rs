@@ -16,7 +16,7 @@ use crate::domain::api_token::{TokenHash, TokenScope};
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
 
-/// Longest token, far above those that are made.
+/// Maximum bytes of a token, far above the length of ours.
 const MAX_TOKEN_BYTES: usize = 1024;
 
 #[derive(Template)]

@@ -1,4 +1,4 @@
-//! The overview: whether all is well, and what to do if it is not.
+//! The overview: whether all is well, and the remedies if it is not.
 
 mod lasting;
 
@@ -24,7 +24,7 @@ const MAX_KINDS: usize = 8;
 /// Maximum time for reading the database. The page has to be there without it.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pages that show what a command of a remedy shows.
+/// Pages with the content of the commands in remedies.
 const PAGES_OF_COMMANDS: [(&str, &str, &str); 3] = [
     ("mqtt-gateway deliveries ", "/deliveries", "Deliveries"),
     ("mqtt-gateway dead-letters ", "/dead-letters?since=24h", "Dead letters of the last 24 hours"),

@@ -16,7 +16,7 @@ use crate::http::api::problem::ApiProblem;
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// What all pages have around their content.
+/// The frame of all pages.
 pub(super) struct PageFrame {
     pub(super) title: String,
     /// The path of the current part in the navigation.

@@ -19,7 +19,7 @@ const LINK_LIFE: Duration = Duration::from_mins(15);
 const MAX_SESSIONS: usize = 256;
 const MAX_LINKS: usize = 8;
 
-/// The name of those who came by a link, in the history. No token can have it.
+/// The name of visitors who came by a link, in the history. No token can have it.
 const LINK_NAME: &str = "(link of the start)";
 
 /// All sessions and links. Only hashes of their secrets are kept.

@@ -1,4 +1,4 @@
-//! Who sends a request: checks host, origin and session, and the key of a form.
+//! The sender of a request: checks host, origin and session, and the key of a form.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,7 +37,7 @@ pub(super) struct Guest {
 pub(super) struct Visitor {
     /// The session.
     pub(super) session: Session,
-    /// The token, and what it permits now.
+    /// The token, and its present permissions.
     pub(super) caller: Caller,
     /// Where the request went.
     pub(super) query: Fields,
@@ -87,7 +87,7 @@ impl Visitor {
         PageFrame { part, visitor: Some(visitor), ..PageFrame::new(title) }
     }
 
-    /// Fails unless the visitor may do what needs this scope.
+    /// Fails unless the visitor has this scope.
     pub(super) fn require(&self, needed: TokenScope) -> Result<(), ConsoleError> {
         if self.caller.scope.allows(needed) { Ok(()) } else { Err(ApiProblem::forbidden(needed).into()) }
     }
@@ -131,7 +131,7 @@ impl FromRequest for Visitor {
 }
 
 impl Submission {
-    /// The visitor and the fields, if the visitor may do what needs this scope.
+    /// The visitor and the fields, if the visitor has this scope.
     pub(super) fn permitted(self, needed: TokenScope) -> Result<(Visitor, Fields), ConsoleError> {
         self.visitor.require(needed)?;
         self.fields.check().map_err(ApiProblem::from)?;

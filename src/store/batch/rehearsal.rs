@@ -23,7 +23,7 @@ use crate::store::statement::statement;
 /// Timeout of a transaction. It holds the row of the flow, for which the gateway waits.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What would become of a message in a flow.
+/// The outcome that a message would have in a flow.
 #[derive(Debug)]
 pub struct RehearsedMessage {
     /// Its number and action, or why it would not be processed.

@@ -1,4 +1,4 @@
-//! What to do about a failed attempt. Pure.
+//! Remedies for a failed attempt. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(super) fn remedy(class: ErrorClass, messages: usize, refused: Option<(FlowId
     }
 }
 
-/// What the examination of a message has found.
+/// The result of the examination of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ExaminedMessage {
     /// The database accepts the message for each of its flows, so the database is waited for.

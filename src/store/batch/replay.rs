@@ -69,7 +69,7 @@ struct ReplayStep {
     ids: Vec<i64>,
 }
 
-/// What is known of a letter before it is locked.
+/// A letter as it is known before it is locked.
 struct UnlockedLetter {
     id: i64,
     inbox_id: Arc<str>,

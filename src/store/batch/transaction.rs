@@ -98,7 +98,7 @@ pub(super) async fn rehearse_within<'a>(
     Ok(processed)
 }
 
-/// Has the database check what it would check at the commit.
+/// Has the database make the checks of the commit.
 async fn check_deferred_constraints(
     transaction: &DatabaseTransaction,
     dialect: Dialect,

@@ -1,4 +1,4 @@
-//! What holds for any messages, flows and limits.
+//! Properties of the rules for any messages, flows and limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 

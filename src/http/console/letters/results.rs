@@ -1,4 +1,4 @@
-//! Replays and discards dead letters, and shows what became of them.
+//! Replays and discards dead letters, and shows their outcomes.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 #[template(path = "results.html", config = "src/http/console/askama.toml")]
 struct ResultsPage {
     frame: PageFrame,
-    /// What was done, in a sentence.
+    /// The result in a sentence.
     done: String,
     is_dry_run: bool,
     outcomes: Vec<OutcomeRow>,
@@ -120,7 +120,7 @@ pub(in crate::http::console) async fn discard(
     Ok(page.await?)
 }
 
-/// The form that goes on. It leaves out what became a dead letter again meanwhile.
+/// The form that goes on. It leaves out letters that became dead letters again meanwhile.
 fn rest(target: &'static str, fields: &Fields, is_complete: bool, started: SystemTime) -> Option<Rest> {
     let mut hidden = fields.only(&CONDITIONS);
     if fields.get("until").is_empty() {

@@ -15,7 +15,7 @@ const MAX_PER_PEER: u32 = 100;
 /// Wrong tokens of all peers within the window.
 const MAX_IN_ALL: u32 = 500;
 
-/// Counts of the present window. It holds at most [`MAX_IN_ALL`] peers.
+/// Counts of the present window. The limit of all peers bounds its memory.
 #[derive(Debug, Default)]
 pub struct FailedAttempts {
     since: Duration,

@@ -51,7 +51,7 @@ pub use crate::store::ReplayMode;
 pub use access::{AccessRefusal, Caller, TokenAccess};
 pub use as_code::{FilePlan, PlanEffects, PlannedChange, check_file};
 pub use checks::CheckedFlow;
-pub use dead_letters::LetterSelection;
+pub use dead_letters::{LetterSelection, NEWEST_LETTERS};
 pub use edits::{EditedFlow, ExpectedVersion, FlowEdit};
 pub use endpoint::{EndpointAddress, EndpointRoute};
 pub use error::ControlError;

@@ -206,7 +206,8 @@ fn outbox_pauses_table(types: Types) -> TableDefinition {
 
 fn dead_letters_table(types: Types) -> TableDefinition {
     use dead_letters::Column;
-    types.table("dead_letters", |table| {
+    const INDEX: &str = "dead_letters_of_flow";
+    let mut definition = types.table("dead_letters", |table| {
         table
             .col(types.key(Column::Id))
             .col(types.instant(Column::OccurredAt).not_null())
@@ -223,7 +224,11 @@ fn dead_letters_table(types: Types) -> TableDefinition {
             .col(text_of(Column::Reason, 64).not_null())
             .col(ColumnDef::new(Column::Detail).text().null())
             .col(ColumnDef::new(Column::RecentAttempts).text().null());
-    })
+    });
+    let index =
+        Index::create().name(INDEX).table(dead_letters::Entity).col(Column::FlowCode).col(Column::Id).take();
+    definition.index = Some((INDEX, index));
+    definition
 }
 
 fn message_keys_table(types: Types) -> TableDefinition {

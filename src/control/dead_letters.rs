@@ -12,6 +12,9 @@ use crate::store::{
 
 const WHAT: &str = "dead letter";
 
+/// Letters that a page of the console searches.
+pub const NEWEST_LETTERS: u64 = 20_000;
+
 /// Letters that are exported at once: their payloads are in memory.
 const EXPORT_LETTERS: usize = 32;
 
@@ -38,6 +41,18 @@ impl Control {
     /// The number of selected dead letters by flow and reason.
     pub async fn dead_letter_counts(&self, filter: &LetterFilter) -> Result<Vec<LetterCount>, ControlError> {
         Ok(store::count_letters(&self.database, filter).await?)
+    }
+
+    /// The filter for only the newest 20,000 letters below `before`, of its flow if it has one: a search among all may take
+    /// seconds. Without `above` these are all.
+    pub async fn among_newest(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+    ) -> Result<LetterFilter, ControlError> {
+        let flow = filter.flow.as_deref();
+        let above = store::letter_before_newest(&self.database, flow, before, NEWEST_LETTERS).await?;
+        Ok(LetterFilter { above, ..filter.clone() })
     }
 
     /// One dead letter with its payload.

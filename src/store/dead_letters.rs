@@ -149,6 +149,25 @@ pub async fn count_letters(
     Ok(counts.into_iter().map(count).collect())
 }
 
+/// The id of the letter that precedes the newest `rows` letters below `before`, of one flow or of all. None if there are
+/// no more than these.
+pub async fn letter_before_newest(
+    database: &Database,
+    flow: Option<&str>,
+    before: Option<i64>,
+    rows: u64,
+) -> Result<Option<i64>, StoreError> {
+    let filter = LetterFilter { flow: flow.map(str::to_owned), ..LetterFilter::default() };
+    let range = [before.unwrap_or(i64::MAX).into()];
+    let conditions = LetterConditions::new(database.dialect, &filter).and("id < ?", range);
+    let sql = format!(
+        "SELECT id FROM dead_letters WHERE {} ORDER BY id DESC LIMIT 1 OFFSET {rows}",
+        conditions.sql()
+    );
+    let rows = query(database, sql, conditions.values).await?;
+    rows.first().map(|row| row.try_get("", "id")).transpose().while_doing(READING)
+}
+
 /// Counts the dead letters since `since_us` by reason, among the newest `limit` of all. Returns also how many of these
 /// were counted.
 pub async fn count_recent_letters(
@@ -255,6 +274,9 @@ impl LetterConditions {
         }
         if let Some(until) = filter.until_us {
             conditions = conditions.and("occurred_at < ?", [dialect.instant(until)]);
+        }
+        if let Some(above) = filter.above {
+            conditions = conditions.and("id > ?", [above.into()]);
         }
         if let Some(text) = &filter.text {
             let [topic, detail, payload] =

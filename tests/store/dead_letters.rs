@@ -12,7 +12,7 @@ use mqtt_gateway::domain::routing::RoutingTable;
 use mqtt_gateway::domain::topic::TopicFilter;
 use mqtt_gateway::store::{
     Database, ErrorClass, LetterReplay, ReplayMode, StoreError, count_letters, discard_letters, last_letter,
-    list_letters, load_flows, read_letters, select_letters,
+    letter_before_newest, list_letters, load_flows, read_letters, select_letters,
 };
 
 on_every_database! {
@@ -369,6 +369,7 @@ async fn letters_are_selected_by_their_columns(test: TestDatabase) {
         (LetterFilter { text: Some("Wörd".to_owned()), ..filter() }, vec![2]),
         (LetterFilter { text: Some("efor".to_owned()), ..filter() }, vec![1, 2]),
         (LetterFilter { text: Some("a/".to_owned()), flow: Some("F".to_owned()), ..filter() }, vec![1, 3]),
+        (LetterFilter { above: Some(1), ..filter() }, vec![2, 3]),
     ];
     for (filter, expected) in cases {
         let (selected, _) = select_letters(database, &filter, (0, 3)).await.unwrap();
@@ -380,6 +381,16 @@ async fn letters_are_selected_by_their_columns(test: TestDatabase) {
     }
     let page = list_letters(database, &filter(), Some(3), 1).await.unwrap();
     assert_eq!(page.iter().map(|letter| letter.id).collect::<Vec<_>>(), [2]);
+    for (flow, before, rows, expected) in [
+        (None, None, 2, Some(1)),
+        (None, None, 3, None),
+        (None, Some(3), 1, Some(1)),
+        (Some("F"), None, 1, Some(1)),
+        (Some("F"), None, 2, None),
+    ] {
+        let found = letter_before_newest(database, flow, before, rows).await.unwrap();
+        assert_eq!(found, expected, "{flow:?} {before:?} {rows}");
+    }
     assert_eq!(discard_letters(database, &[1, 3, 9]).await.unwrap(), 2);
     assert_eq!(last_letter(database).await.unwrap(), 2);
 }

@@ -18,6 +18,8 @@ pub struct LetterFilter {
     pub until_us: Option<i64>,
     /// A text in topic, payload or detail; letter case counts.
     pub text: Option<String>,
+    /// Only letters with a higher id are selected.
+    pub above: Option<i64>,
 }
 
 impl LetterFilter {

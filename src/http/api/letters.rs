@@ -74,6 +74,7 @@ impl LetterQuery {
             since_us: time("since", self.since)?,
             until_us: time("until", self.until)?,
             text: self.text.map(|text| text.0).filter(|text| !text.is_empty()),
+            above: None,
         })
     }
 }

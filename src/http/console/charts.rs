@@ -58,6 +58,12 @@ fn draw(
     Ok(svg)
 }
 
+/// A number of things, such as `1 post` or `1,200 posts`.
+pub(super) fn counted(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", grouped(number))
+}
+
 /// A number with separators.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -196,7 +196,7 @@ async fn flow_page(
     let codes = [code.to_owned()];
     let checked = control.check_flows(&codes).await?.pop().ok_or_else(ApiProblem::internal)?;
     let filter = LetterFilter { flow: Some(code.to_owned()), ..LetterFilter::default() };
-    let letters = control.dead_letter_counts(&filter).await?;
+    let letters = control.dead_letter_counts(&control.among_newest(&filter, None).await?).await?;
     let history = control.history(EditedKind::Flow, code, None, MAX_ENTRIES).await?;
     let flow = MaskedFlow::new(&checked.flow.definition);
     Ok(FlowPage {

@@ -6,22 +6,25 @@ use actix_web::web::Data;
 use askama::Template;
 
 pub(super) use self::results::{discard, replay};
-use super::charts::grouped;
+use super::charts::{counted, grouped};
 use super::fields::{Fields, link, link_with};
 use super::flows::{flow_link, shell_word};
 use super::page::{ConsoleError, Page, PageFrame, short_time};
 use super::visitor::Visitor;
 use crate::control::time_text::parse_time;
 use crate::control::view::{LetterCountView, LetterSummaryView, LetterView, json_text};
-use crate::control::{Control, ControlError, LetterSelection};
+use crate::control::{Control, ControlError, LetterSelection, NEWEST_LETTERS};
 use crate::domain::api_token::TokenScope;
-use crate::domain::dead_letter::{DeadLetterReason, LetterFilter};
+use crate::domain::dead_letter::{DeadLetter, DeadLetterReason, LetterFilter};
 use crate::domain::topic::TopicFilter;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
 
 /// The part of the console.
 const PART: &str = "/dead-letters";
+
+/// What is counted.
+const LETTER: &str = "dead letter";
 
 /// Dead letters of a page.
 const PAGE_LETTERS: usize = 50;
@@ -41,23 +44,41 @@ struct LetterListPage {
     frame: PageFrame,
     query: Fields,
     reasons: Vec<&'static str>,
-    counts: Vec<CountLink>,
-    /// Number of further counts.
-    more_counts: usize,
-    total: String,
-    has_letters: bool,
+    heading: String,
+    counts: CountedLetters,
+    links: Vec<CountLink>,
     is_filtered: bool,
     letters: Vec<LetterRow>,
     first: Option<String>,
-    next: Option<String>,
+    next: Option<NextLetters>,
     replay_link: String,
     discard_link: String,
     command: String,
 }
 
+/// Where the list goes on.
+struct NextLetters {
+    link: String,
+    /// Whether older letters were not searched yet, in place of a page that is full.
+    is_search: bool,
+}
+
+/// Counts of selected letters by flow and reason.
+struct CountedLetters {
+    /// The highest ones.
+    highest: Vec<LetterCountView>,
+    /// Number of the others.
+    more: usize,
+    /// Number of letters.
+    total: u64,
+    /// Whether older letters were not counted.
+    is_partial: bool,
+}
+
 struct CountLink {
-    count: LetterCountView,
-    shown: String,
+    count: String,
+    reason: String,
+    flow_code: Option<String>,
     link: String,
 }
 
@@ -96,10 +117,9 @@ struct ConfirmPage {
     frame: PageFrame,
     verb: &'static str,
     target: &'static str,
-    counts: Vec<LetterCountView>,
-    more_counts: usize,
-    total: String,
-    has_letters: bool,
+    counts: CountedLetters,
+    /// The number of letters, in words.
+    letters: String,
     /// The conditions again, as hidden fields.
     hidden: Vec<(String, String)>,
     back: String,
@@ -127,6 +147,7 @@ fn filter(query: &Fields) -> Result<LetterFilter, ControlError> {
         since_us: time("since")?,
         until_us: time("until")?,
         text: Some(query.get("text").to_owned()).filter(|text| !text.is_empty()),
+        above: None,
     })
 }
 
@@ -145,16 +166,15 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
     let page = thread.run(async move |control| {
         let filter = filter(&query)?;
         let before = query.number("before").ok();
-        let (counts, more_counts, total) = counts(control, &filter).await?;
-        let mut letters = control.dead_letters(&filter, before, PAGE_LETTERS + 1).await?;
-        let has_more = letters.len() > PAGE_LETTERS;
-        letters.truncate(PAGE_LETTERS);
+        let counts = CountedLetters::read(control, &filter).await?;
+        let searched = control.among_newest(&filter, before).await?;
+        let mut letters = control.dead_letters(&searched, before, PAGE_LETTERS + 1).await?;
         let conditions = query.only(&CONDITIONS);
-        let next = letters.last().filter(|_| has_more).map(|last| {
-            let place = ("before".to_owned(), last.id.to_string());
-            link_with(PART, &[conditions.as_slice(), &[place]].concat())
-        });
-        let counts = counts.into_iter().map(|count| count_link(&conditions, count)).collect();
+        let is_full = letters.len() > PAGE_LETTERS;
+        letters.truncate(PAGE_LETTERS);
+        let last = letters.last().map(|letter| letter.id).filter(|_| is_full);
+        let next = NextLetters::new(&conditions, last, searched.above);
+        let links = counts.highest.iter().map(|count| CountLink::new(&conditions, count)).collect();
         let row = |letter| {
             let letter = LetterSummaryView::new(letter);
             LetterRow { link: letter_link(letter.id), at: short_time(&letter.occurred_at), letter }
@@ -162,10 +182,9 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
         Page::new(&LetterListPage {
             frame,
             reasons: reasons(),
+            heading: counts.heading(),
             counts,
-            more_counts,
-            total: grouped(total),
-            has_letters: total > 0,
+            links,
             is_filtered: !filter.is_empty(),
             letters: letters.iter().map(row).collect(),
             first: before.map(|_| link_with(PART, &conditions)),
@@ -179,24 +198,74 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
     Ok(page.await?)
 }
 
-/// The highest counts by flow and reason, the number of the others, and the number of letters.
-async fn counts(
-    control: &Control,
-    filter: &LetterFilter,
-) -> Result<(Vec<LetterCountView>, usize, u64), ControlError> {
-    let mut counts = control.dead_letter_counts(filter).await?;
-    let total = counts.iter().map(|count| count.rows).sum();
-    counts.sort_by_key(|count| std::cmp::Reverse(count.rows));
-    let more = counts.len().saturating_sub(MAX_COUNTS);
-    Ok((counts.iter().take(MAX_COUNTS).map(LetterCountView::new).collect(), more, total))
+impl NextLetters {
+    /// The link below the last letter of a full page, or below those that were searched.
+    fn new(conditions: &[(String, String)], last: Option<i64>, above: Option<i64>) -> Option<Self> {
+        let before = last.or(above.map(|id| id.saturating_add(1)))?;
+        let place = ("before".to_owned(), before.to_string());
+        let link = link_with(PART, &[conditions, &[place]].concat());
+        Some(Self { link, is_search: last.is_none() })
+    }
 }
 
-fn count_link(conditions: &[(String, String)], count: LetterCountView) -> CountLink {
-    let others = conditions.iter().filter(|(name, _)| name != "flow" && name != "reason");
-    let mut pairs: Vec<(String, String)> = others.cloned().collect();
-    pairs.push(("reason".to_owned(), count.reason.clone()));
-    pairs.extend(count.flow_code.clone().map(|flow| ("flow".to_owned(), flow)));
-    CountLink { link: link_with(PART, &pairs), shown: grouped(count.count), count }
+impl CountedLetters {
+    /// Counts letters among the newest.
+    async fn read(control: &Control, filter: &LetterFilter) -> Result<Self, ControlError> {
+        let searched = control.among_newest(filter, None).await?;
+        let mut counts = control.dead_letter_counts(&searched).await?;
+        counts.sort_by_key(|count| std::cmp::Reverse(count.rows));
+        Ok(Self {
+            highest: counts.iter().take(MAX_COUNTS).map(LetterCountView::new).collect(),
+            more: counts.len().saturating_sub(MAX_COUNTS),
+            total: counts.iter().map(|count| count.rows).sum(),
+            is_partial: searched.above.is_some(),
+        })
+    }
+
+    /// The count of a single letter.
+    fn of_one(letter: DeadLetter) -> Self {
+        let count = LetterCountView { flow_code: letter.flow_code, reason: letter.reason, count: 1 };
+        Self { highest: vec![count], more: 0, total: 1, is_partial: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.total == 0 && !self.is_partial
+    }
+
+    fn heading(&self) -> String {
+        match (self.is_partial, self.total) {
+            (true, NEWEST_LETTERS) => format!("More than {} dead letters", grouped(NEWEST_LETTERS)),
+            (true, total) => {
+                format!("{} among the newest {} dead letters", grouped(total), grouped(NEWEST_LETTERS))
+            }
+            (false, total) => counted(total, LETTER),
+        }
+    }
+
+    /// The number of letters, in words that follow a verb.
+    fn letters(&self) -> String {
+        match (self.is_partial, self.total) {
+            (true, 0) => "all that match".to_owned(),
+            (true, total) => format!("at least {}", counted(total, LETTER)),
+            (false, total) => counted(total, LETTER),
+        }
+    }
+}
+
+impl CountLink {
+    /// The link to the letters of a count among those with `conditions`.
+    fn new(conditions: &[(String, String)], count: &LetterCountView) -> Self {
+        let others = conditions.iter().filter(|(name, _)| name != "flow" && name != "reason");
+        let mut pairs: Vec<(String, String)> = others.cloned().collect();
+        pairs.push(("reason".to_owned(), count.reason.clone()));
+        pairs.extend(count.flow_code.clone().map(|flow| ("flow".to_owned(), flow)));
+        Self {
+            count: grouped(count.count),
+            reason: count.reason.clone(),
+            flow_code: count.flow_code.clone(),
+            link: link_with(PART, &pairs),
+        }
+    }
 }
 
 fn reasons() -> Vec<&'static str> {
@@ -269,31 +338,18 @@ async fn confirm(
     let frame = visitor.frame(PART, format!("{verb} dead letters"));
     let query = visitor.query;
     let page = thread.run(async move |control| -> Result<Page, ApiProblem> {
-        let (counts, more_counts, total) = match selection(&query)? {
-            LetterSelection::Filter(filter) => counts(control, &filter).await?,
-            LetterSelection::Ids(ids) => {
-                let mut letters = Vec::new();
-                for id in ids {
-                    let letter = control.dead_letter(id).await?;
-                    letters.push(LetterCountView {
-                        flow_code: letter.flow_code,
-                        reason: letter.reason,
-                        count: 1,
-                    });
-                }
-                let total = letters.len() as u64;
-                (letters, 0, total)
-            }
+        let counts = if query.get("id").is_empty() {
+            CountedLetters::read(control, &filter(&query)?).await?
+        } else {
+            CountedLetters::of_one(control.dead_letter(query.number("id")?).await?)
         };
         let hidden = query.only(&CONDITIONS);
         Page::new(&ConfirmPage {
             frame,
             verb,
             target,
+            letters: counts.letters(),
             counts,
-            more_counts,
-            total: grouped(total),
-            has_letters: total > 0,
             back: if query.get("id").is_empty() {
                 link_with(PART, &hidden)
             } else {

@@ -57,9 +57,9 @@ fn schema_is_mended_and_letter_replayed(world: World) {
     assert_eq!(again.status, 409, "the form is older than the flow");
     assert!(again.body.contains("boolean"), "the entries are still there");
 
-    assert!(visitor.page("/dead-letters/replay?flow=TEMP").contains("Replay 1 dead letters?"));
+    assert!(visitor.page("/dead-letters/replay?flow=TEMP").contains("Replay 1 dead letter?"));
     let replayed = visitor.submit("/dead-letters/replay", &[("flow", "TEMP"), ("do", "go")]);
-    assert!(replayed.body.contains("1 dead letters were replayed"), "{}", replayed.body);
+    assert!(replayed.body.contains("Replayed: 1 dead letter."), "{}", replayed.body);
     served.world.wait_for_stored("TEMP", 1);
     assert!(visitor.page("/dead-letters").contains("There are no dead letters"));
 
@@ -101,9 +101,9 @@ fn letters_are_discarded(world: World) {
     served.world.publish("temp/b", r#"{"value": "hot"}"#);
     served.world.wait_for_dead_letters(2);
     let selected = [("flow", "TEMP"), ("text", "hot")];
-    assert!(operator.page("/dead-letters/discard?flow=TEMP&text=hot").contains("Discard 1 dead letters?"));
+    assert!(operator.page("/dead-letters/discard?flow=TEMP&text=hot").contains("Discard 1 dead letter?"));
     let done = operator.submit("/dead-letters/discard", &selected);
-    assert!(done.body.contains("1 dead letters were discarded"), "{}", done.body);
+    assert!(done.body.contains("Discarded: 1 dead letter."), "{}", done.body);
     assert_eq!(served.world.dead_letters().len(), 1);
     assert_eq!(operator.get("/dead-letters?reason=nonsense").status, 422);
 }
@@ -135,6 +135,47 @@ on_each_database!(
     letters_are_discarded,
     waiting_posts_are_cancelled,
 );
+
+/// As many letters as a page searches, and two more. Their topics are `old/…` but for the last one.
+fn many_letters(world: World) -> Served {
+    let served = served(world);
+    let sql = served.world.another_session();
+    sql.run("UPDATE dead_letters SET id = 20002, topic = 'new'");
+    sql.run(
+        "INSERT INTO dead_letters (id, occurred_at, received_at, inbox_id, inbox_offset, topic, payload, \
+         payload_bytes, flow_code, reason) \
+         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20001) \
+         SELECT n, occurred_at, received_at, inbox_id, inbox_offset, 'old/' || n, payload, payload_bytes, \
+         CASE WHEN n = 1 THEN 'OLD' ELSE flow_code END, reason FROM numbers, dead_letters",
+    );
+    served
+}
+
+#[test]
+fn many_letters_are_searched_in_parts() {
+    let served = many_letters(crate::commands::world(Backend::Sqlite));
+    let operator = served.visitor("operate");
+    let first = operator.page("/dead-letters");
+    assert!(first.contains("More than 20,000 dead letters"), "{first}");
+    assert!(first.contains("<strong>20,000</strong> validation_failed"), "{first}");
+
+    let found = operator.page("/dead-letters?topic=old/%2B&text=old/2");
+    assert!(found.contains("among the newest 20,000 dead letters"), "{found}");
+    let none = operator.page("/dead-letters?text=nowhere");
+    assert!(none.contains("None of the letters that were searched matches"), "{none}");
+    let (before, _) = none.split_once("\">Search older ones").expect("a link");
+    let older = before.rsplit('"').next().unwrap().replace("&#38;", "&");
+    assert_eq!(older, "/dead-letters?text=nowhere&before=3");
+    assert!(!operator.page(&older).contains("Search older ones"));
+
+    let of_flow = operator.page("/dead-letters?flow=OLD");
+    assert!(of_flow.contains("1 dead letter<") && of_flow.contains("old/1"), "{of_flow}");
+    let confirming = operator.page("/dead-letters/discard?topic=old/%23");
+    assert!(confirming.contains("Discard at least 19,999 dead letters?"), "{confirming}");
+    let discarded = operator.submit("/dead-letters/discard", &[("topic", "old/#")]);
+    assert!(discarded.body.contains("Discarded: 20,001 dead letters."), "{}", discarded.body);
+    assert_eq!(served.world.dead_letters().len(), 1);
+}
 
 #[test]
 fn flows_are_shown_page_by_page() {

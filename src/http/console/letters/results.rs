@@ -6,11 +6,11 @@ use actix_web::web::Data;
 use askama::Template;
 use tokio::time::timeout;
 
-use super::super::charts::grouped;
+use super::super::charts::counted;
 use super::super::fields::{Fields, link_with};
 use super::super::page::{ConsoleError, Page, PageFrame};
 use super::super::visitor::Submission;
-use super::{CONDITIONS, PART, letter_link, selection};
+use super::{CONDITIONS, LETTER, PART, letter_link, selection};
 use crate::control::view::{ReplayTally, TallyRow};
 use crate::control::{Control, ControlError, LetterSelection, ReplayMode};
 use crate::domain::api_token::TokenScope;
@@ -56,13 +56,13 @@ pub(in crate::http::console) async fn replay(
         let started = SystemTime::now();
         let is_dry_run = fields.get("do") == "try";
         let (tally, is_complete) = replayed(control, &selection(&fields)?, is_dry_run).await?;
-        let letters = grouped(tally.letters());
+        let letters = counted(tally.letters(), LETTER);
         Page::new(&ResultsPage {
             frame,
             done: match (is_dry_run, is_complete) {
-                (true, _) => format!("{letters} dead letters were tried. Nothing was changed."),
-                (false, true) => format!("{letters} dead letters were replayed."),
-                (false, false) => format!("{letters} dead letters were replayed so far. There are more."),
+                (true, _) => format!("Tried: {letters}. Nothing was changed."),
+                (false, true) => format!("Replayed: {letters}."),
+                (false, false) => format!("Replayed so far: {letters}. There are more."),
             },
             is_dry_run,
             outcomes: tally.rows().into_iter().map(OutcomeRow::new).collect(),
@@ -106,11 +106,14 @@ pub(in crate::http::console) async fn discard(
         if let Ok(result) = ended {
             result?;
         }
-        let letters = grouped(discarded);
-        let more = if is_complete { "" } else { " so far. There are more" };
+        let letters = counted(discarded, LETTER);
         Page::new(&ResultsPage {
             frame,
-            done: format!("{letters} dead letters were discarded{more}."),
+            done: if is_complete {
+                format!("Discarded: {letters}.")
+            } else {
+                format!("Discarded so far: {letters}. There are more.")
+            },
             is_dry_run: false,
             outcomes: Vec::new(),
             rest: rest("/dead-letters/discard", &fields, is_complete, started),

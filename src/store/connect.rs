@@ -12,8 +12,8 @@ mod recovery;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
@@ -67,6 +67,8 @@ pub struct Database {
     server: usize,
     /// The pool is closed, since no server accepted writes when it was made; every use fails at once.
     is_closed: bool,
+    /// When the types of the columns of `flows` were last found to be right.
+    pub(super) flow_types_checked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The parameters of a pool.
@@ -150,7 +152,8 @@ impl Database {
                 (pool.connect_lazy_with(sqlite_options(path)).into(), Dialect::Sqlite)
             }
         };
-        Self { connection, dialect, origin, server, is_closed: false }
+        let flow_types_checked = Arc::default();
+        Self { connection, dialect, origin, server, is_closed: false, flow_types_checked }
     }
 
     /// Begins a transaction: READ COMMITTED, as every session is set up, or on `SQLite` one that holds the write lock

@@ -2,6 +2,9 @@
 //!
 //! The table belongs to its users: only the columns of an edit are written, and values of any supported type are read.
 
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 
 use super::batch::flow_columns;
@@ -16,9 +19,12 @@ use crate::domain::edit_history::{EditOrigin, NewEdit};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::message::FlowId;
 
+/// Time for which the types of the columns are taken as they were.
+const TYPES_HOLD: Duration = Duration::from_secs(2);
+
 /// Reads all flows, in the order of their ids.
 pub async fn read_flows(database: &Database) -> Result<Vec<FlowRecord>, StoreError> {
-    check_column_types(database, OperatorTable::Flows).await?;
+    check_types(database).await?;
     read_first_flows(database, i64::MAX).await
 }
 
@@ -33,7 +39,7 @@ pub async fn read_first_flows(database: &Database, limit: i64) -> Result<Vec<Flo
 /// Reads the flow with exactly this code. A collation may find several.
 pub async fn read_flow(database: &Database, code: &str) -> Result<Option<FlowRecord>, StoreError> {
     const DOING: &str = "reading the flow";
-    check_column_types(database, OperatorTable::Flows).await?;
+    check_types(database).await?;
     let sql = format!("SELECT {} FROM flows WHERE flows.code = ?", columns(database.dialect));
     let query = statement(database.dialect.backend(), sql, [code.into()]);
     let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
@@ -48,13 +54,24 @@ pub async fn read_flows_after(
     limit: usize,
 ) -> Result<Vec<FlowRecord>, StoreError> {
     const DOING: &str = "reading the flows";
-    check_column_types(database, OperatorTable::Flows).await?;
+    check_types(database).await?;
     let condition = if after.is_some() { "WHERE flows.id > ?" } else { "" };
     let columns = columns(database.dialect);
     let sql = format!("SELECT {columns} FROM flows {condition} ORDER BY flows.id LIMIT {limit}");
     let query = statement(database.dialect.backend(), sql, after.map(Value::from));
     let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
     rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing(DOING)
+}
+
+/// Checks the types of the columns, unless that was done lately: for the server it is more work than a page of flows.
+async fn check_types(database: &Database) -> Result<(), StoreError> {
+    let lately = |at: Instant| at.elapsed() < TYPES_HOLD;
+    let checked = || database.flow_types_checked.lock().unwrap_or_else(PoisonError::into_inner);
+    if !checked().is_some_and(lately) {
+        check_column_types(database, OperatorTable::Flows).await?;
+        *checked() = Some(Instant::now());
+    }
+    Ok(())
 }
 
 /// The number of posts of a flow that wait in the outbox.

@@ -107,8 +107,10 @@ pub async fn list_letters(
     let (mut found, mut before) = (Vec::new(), before.unwrap_or(i64::MAX));
     while found.len() < limit {
         let conditions = LetterConditions::new(database.dialect, filter).and("id < ?", [before.into()]);
+        // Only of a topic's filter the database knows nothing.
+        let rows = if filter.topic.is_some() { PAGE } else { PAGE.min(limit - found.len()) };
         let sql = format!(
-            "SELECT {COLUMNS} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT {PAGE}",
+            "SELECT {COLUMNS} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT {rows}",
             conditions.sql()
         );
         let rows = query(database, sql, conditions.values).await?;

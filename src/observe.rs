@@ -8,6 +8,7 @@
 //!                             └ Limiter: repeated WARN and ERROR records are written a few times, then counted
 //! ```
 
+mod actor_loads;
 mod error_file;
 mod events;
 mod format;
@@ -24,6 +25,7 @@ mod repeats;
 mod snapshot;
 mod telemetry;
 
+pub use actor_loads::ActorLoad;
 pub(crate) use error_file::check_writable;
 pub(crate) use events::dead_post;
 pub use events::{Events, Heard, Listener};

@@ -269,6 +269,7 @@ impl Mailbox {
         ActorReading {
             actor: self.name.clone(),
             state: inner.state.as_str(),
+            since: inner.state_since.into(),
             states: ActorState::ALL.map(ActorState::as_str).to_vec(),
             depth: self.depth.load(Relaxed),
             capacity: self.capacity,

@@ -97,9 +97,19 @@ fn gateway_text(gateway: &GatewayStatus) -> String {
         ("inbox", inbox),
     ]);
     let busy = gateway.actors.iter().map(|actor| {
-        vec![actor.actor.clone(), actor.state.clone(), actor.depth.to_string(), actor.restarts.to_string()]
+        let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}"));
+        vec![
+            actor.actor.clone(),
+            actor.state.clone(),
+            format!("{} of {}", actor.depth, actor.capacity),
+            format!("{:.1}", actor.handled_per_second),
+            time(actor.wait_p99_ms),
+            time(actor.handle_p99_ms),
+            actor.restarts.to_string(),
+        ]
     });
-    let actors = table(&["ACTOR", "STATE", "DEPTH", "RESTARTS"], &busy.collect::<Vec<_>>());
+    let heads = ["ACTOR", "STATE", "MAILBOX", "PER SECOND", "WAIT MS", "HANDLING MS", "RESTARTS"];
+    let actors = table(&heads, &busy.collect::<Vec<_>>());
     format!("{lines}{actors}")
 }
 

@@ -9,9 +9,7 @@ use utoipa::ToSchema;
 
 pub use database::{DatabaseStatus, FlowsStatus, OutboxRows, RecentLetters, ReplicaStatus};
 pub use gateway::{ActorStatus, BreakerStatus, BrokerStatus, GatewayStatus, InboxStatus, OutboxStatus};
-pub use problems::StatusProblem;
-
-use self::problems::find_problems;
+pub use problems::{StatusProblem, find_problems};
 
 /// The state of a gateway and of what all gateways share.
 #[derive(Debug, Serialize, ToSchema)]

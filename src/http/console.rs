@@ -10,6 +10,7 @@
 //! - All texts of templates are escaped by [`VisibleText`](visible_text::VisibleText).
 //! - To add a page: write its template, a handler, and its route in [`routes`]. The work belongs to `control`.
 
+mod actors;
 mod assets;
 mod charts;
 mod deliveries;
@@ -17,6 +18,7 @@ mod fields;
 mod flow_form;
 mod flows;
 mod letters;
+mod live;
 mod login;
 mod overview;
 mod page;
@@ -63,6 +65,7 @@ pub(super) fn routes(config: &mut ServiceConfig, thread: &Data<ApiThread>, sessi
         .service(page("/enter").route(show().to(login::enter)))
         .service(page("/logout").route(act().to(login::log_out)))
         .service(page("/assets/{name}").route(show().to(assets::serve)))
+        .service(page("/actors").route(show().to(actors::show)))
         .service(page("/flows").route(show().to(flows::list)))
         .service(page("/flow").route(show().to(flows::show)))
         .service(page("/flow/enable").route(act().to(flows::enable)))

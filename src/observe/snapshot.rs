@@ -25,6 +25,8 @@ pub struct ActorReading {
     pub actor: String,
     /// Current state of the actor.
     pub state: &'static str,
+    /// Since when it has this state.
+    pub since: SystemTime,
     /// All possible states.
     pub states: Vec<&'static str>,
     /// Messages waiting or being handled.

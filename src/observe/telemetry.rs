@@ -3,6 +3,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::actor_loads::{ActorLoad, ActorLoads};
 use super::events::Events;
 use super::health::{DEAD_TIMEOUT, Health, Unready};
 use super::metrics::Metrics;
@@ -20,6 +21,7 @@ pub struct Telemetry {
     /// The outcomes of messages, for listeners and for the log.
     pub events: Events,
     rates: Rates,
+    loads: ActorLoads,
     started_at: SystemTime,
     origin: Instant,
     /// Empty until the actors are started.
@@ -36,6 +38,7 @@ impl Default for Telemetry {
             health: Health::default(),
             events: Events::default(),
             rates: Rates::default(),
+            loads: ActorLoads::default(),
             started_at: SystemTime::now(),
             origin: Instant::now(),
             snapshot: OnceLock::new(),
@@ -108,9 +111,19 @@ impl Telemetry {
         self.snapshot().map(Snapshot::inbox)
     }
 
-    /// Begins a new minute of the counts of the last hour if it is time. To be called more often than once a minute.
+    /// Keeps the counts of the last hour and of the actors if it is time. To be called every few seconds.
     pub fn note_rates(&self) {
         self.rates.note(self.origin.elapsed(), || self.totals());
+        if let Some(snapshot) = self.snapshot() {
+            self.loads.note(self.origin.elapsed(), || snapshot.actors());
+        }
+    }
+
+    /// Returns the actors, and how busy they were in the last minute.
+    #[must_use]
+    pub fn actor_loads(&self) -> Vec<ActorLoad> {
+        let actors = self.snapshot().map(Snapshot::actors).unwrap_or_default();
+        self.loads.read(self.origin.elapsed(), actors)
     }
 
     /// Returns the counts of the last hour by minute, the oldest first. The last minute is the current one.

@@ -1,12 +1,14 @@
 //! What lives in a running gateway.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::posting::breaker::BreakerState;
-use crate::observe::{ActorReading, InboxReading, OutboxReading, Snapshot, Telemetry, timestamp};
+use crate::observe::{
+    ActorLoad, InboxReading, OutboxReading, Snapshot, Telemetry, timestamp, whole_milliseconds,
+};
 
 /// A running gateway.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -91,10 +93,21 @@ pub struct ActorStatus {
     pub actor: String,
     /// Its state.
     pub state: String,
+    /// Since when.
+    pub since: String,
     /// Messages that wait or are being handled.
     pub depth: usize,
     /// Capacity of the mailbox.
     pub capacity: usize,
+    /// Messages that it handled in a second of the last minute.
+    pub handled_per_second: f64,
+    /// Milliseconds that 99 % of its messages of the last minute waited at most; null without messages. A minute also
+    /// stands for longer times.
+    pub wait_p99_ms: Option<f64>,
+    /// Milliseconds that 99 % of its messages of the last minute were handled in; null without messages.
+    pub handle_p99_ms: Option<f64>,
+    /// Milliseconds for which it has been handling its present message; 0 if it has none.
+    pub in_hand_ms: u64,
     /// Number of restarts.
     pub restarts: u64,
 }
@@ -122,12 +135,7 @@ impl GatewayStatus {
             inbox: telemetry.inbox().map(InboxStatus::from),
             outbox: snapshot.and_then(Snapshot::outbox).map(OutboxStatus::from),
             breakers: breakers(telemetry),
-            actors: snapshot
-                .map(Snapshot::actors)
-                .unwrap_or_default()
-                .into_iter()
-                .map(ActorStatus::from)
-                .collect(),
+            actors: telemetry.actor_loads().into_iter().map(ActorStatus::from).collect(),
         }
     }
 }
@@ -165,13 +173,19 @@ impl From<OutboxReading> for OutboxStatus {
     }
 }
 
-impl From<ActorReading> for ActorStatus {
-    fn from(actor: ActorReading) -> Self {
+impl From<ActorLoad> for ActorStatus {
+    fn from(ActorLoad { actor, handled_per_second, wait_p99, handle_p99 }: ActorLoad) -> Self {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         Self {
             actor: actor.actor,
             state: actor.state.to_owned(),
+            since: timestamp(actor.since),
             depth: actor.depth,
             capacity: actor.capacity,
+            handled_per_second,
+            wait_p99_ms: wait_p99.map(milliseconds),
+            handle_p99_ms: handle_p99.map(milliseconds),
+            in_hand_ms: whole_milliseconds(actor.age),
             restarts: actor.restarts.iter().map(|(_, count)| count).sum(),
         }
     }

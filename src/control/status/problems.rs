@@ -20,7 +20,9 @@ pub struct StatusProblem {
     pub remedy: String,
 }
 
-pub(super) fn find_problems(
+/// Finds the problems in what is known of a gateway and of the database. Either may be missing for a reason.
+#[must_use]
+pub fn find_problems(
     gateway: Result<&GatewayStatus, &String>,
     database: Result<&DatabaseStatus, &String>,
 ) -> Vec<StatusProblem> {

@@ -11,10 +11,14 @@ use tokio::time::timeout;
 use self::lasting::{duration_text, lasting};
 use super::charts::{Chart, grouped};
 use super::fields::link;
+use super::live::LivePart;
 use super::page::{ConsoleError, Page, PageFrame, short_time};
 use super::visitor::Visitor;
-use crate::control::status::{FlowsStatus, GatewayStatus, ReplicaStatus, StatusProblem, StatusView};
+use crate::control::status::{
+    DatabaseStatus, FlowsStatus, GatewayStatus, ReplicaStatus, StatusProblem, find_problems,
+};
 use crate::control::view::LetterCountView;
+use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
 use crate::observe::{OutcomeCounts, Snapshot, Telemetry};
 
@@ -35,16 +39,32 @@ const PAGES_OF_COMMANDS: [(&str, &str, &str); 3] = [
 #[template(path = "overview.html", config = "src/http/console/askama.toml")]
 struct OverviewPage {
     frame: PageFrame,
+    parts: Vec<LivePart>,
+}
+
+#[derive(Template)]
+#[template(path = "overview_state.html", config = "src/http/console/askama.toml")]
+struct StatePart<'d> {
     troubles: Vec<Trouble>,
     broker: &'static str,
     broker_since: Option<String>,
     database: &'static str,
     inbox: Option<InboxCard>,
     outbox: Option<OutboxCard>,
-    flows: Option<FlowsStatus>,
-    replicas: Vec<ReplicaStatus>,
+    flows: Option<&'d FlowsStatus>,
+    replicas: &'d [ReplicaStatus],
+}
+
+#[derive(Template)]
+#[template(path = "overview_rates.html", config = "src/http/console/askama.toml")]
+struct RatesPart {
     charts: [Chart; 4],
     minutes: usize,
+}
+
+#[derive(Template)]
+#[template(path = "overview_letters.html", config = "src/http/console/askama.toml")]
+struct LettersPart {
     /// None if the database did not answer.
     letters: Option<Vec<LetterKind>>,
     letters_link: String,
@@ -78,54 +98,72 @@ struct LetterKind {
     link: String,
 }
 
+/// What the database has, or why it is not known.
+pub(super) type DatabaseReading = Result<DatabaseStatus, String>;
+
 /// Shows the page.
 pub(super) async fn show(
     visitor: Visitor,
     telemetry: Data<Telemetry>,
     thread: Data<ApiThread>,
 ) -> Result<Page, ConsoleError> {
+    let database = read_database(&thread).await;
+    let frame = visitor.frame("/", "Overview");
+    Ok(Page::new(&OverviewPage { frame, parts: parts(&telemetry, &database)? })?)
+}
+
+/// Reads the database, unless it takes too long.
+pub(super) async fn read_database(thread: &ApiThread) -> DatabaseReading {
     let reading = thread.run(async |control| Ok(control.database_status().await?));
-    let database = match timeout(DATABASE_TIMEOUT, reading).await {
+    match timeout(DATABASE_TIMEOUT, reading).await {
         Ok(read) => read.map_err(|problem| problem.to_string()),
         Err(_) => Err("it does not answer".to_owned()),
-    };
-    let status = StatusView::new(Ok(GatewayStatus::new(&telemetry)), database);
-    let broker = status.gateway.as_ref().map(|gateway| gateway.broker.clone()).unwrap_or_default();
+    }
+}
+
+/// All of the page that changes.
+pub(super) fn parts(telemetry: &Telemetry, database: &DatabaseReading) -> Result<Vec<LivePart>, ApiProblem> {
     let hour = telemetry.last_hour();
-    let (flows, letters, replicas) = match status.database {
-        Some(database) => {
-            let letters = letter_kinds(database.dead_letters.counts);
-            (Some(database.flows), Some(letters), database.replicas)
-        }
-        None => (None, None, Vec::new()),
+    let letters = LettersPart {
+        letters: database.as_ref().ok().map(|database| letter_kinds(&database.dead_letters.counts)),
+        letters_link: link("/dead-letters", [("since", "24h")]),
     };
-    let page = OverviewPage {
-        frame: visitor.frame("/", "Overview"),
-        troubles: status.problems.into_iter().map(Trouble::new).collect(),
-        broker: match broker.connected {
+    Ok(vec![
+        LivePart::new("state", &state_part(telemetry, database, &hour))?,
+        LivePart::new("rates", &RatesPart { charts: charts(&hour), minutes: hour.len() })?,
+        LivePart::new("letters", &letters)?,
+    ])
+}
+
+fn state_part<'d>(
+    telemetry: &Telemetry,
+    database: &'d DatabaseReading,
+    hour: &[OutcomeCounts],
+) -> StatePart<'d> {
+    let gateway = GatewayStatus::new(telemetry);
+    let problems = find_problems(Ok(&gateway), database.as_ref());
+    let database = database.as_ref().ok();
+    StatePart {
+        troubles: problems.into_iter().map(Trouble::new).collect(),
+        broker: match gateway.broker.connected {
             Some(true) => "connected",
             Some(false) => "not connected",
             None => "connecting",
         },
-        broker_since: broker.since.as_deref().map(short_time),
-        database: match telemetry.metrics.database.is_up() {
+        broker_since: gateway.broker.since.as_deref().map(short_time),
+        database: match gateway.database_reachable {
             Some(true) => "reachable",
             Some(false) => "not reachable",
             None => "not used yet",
         },
-        inbox: inbox_card(&telemetry, &hour),
+        inbox: inbox_card(telemetry, hour),
         outbox: telemetry.snapshot().and_then(Snapshot::outbox).map(|outbox| OutboxCard {
             waiting: grouped(outbox.depth),
             oldest: (outbox.depth > 0).then(|| duration_text(outbox.oldest_age)),
         }),
-        flows,
-        replicas,
-        charts: charts(&hour),
-        minutes: hour.len(),
-        letters,
-        letters_link: link("/dead-letters", [("since", "24h")]),
-    };
-    Ok(Page::new(&page)?)
+        flows: database.map(|database| &database.flows),
+        replicas: database.map(|database| database.replicas.as_slice()).unwrap_or_default(),
+    }
 }
 
 impl Trouble {
@@ -142,11 +180,12 @@ impl Trouble {
 }
 
 /// The kinds of dead letters with the highest numbers.
-fn letter_kinds(mut counts: Vec<LetterCountView>) -> Vec<LetterKind> {
+fn letter_kinds(counts: &[LetterCountView]) -> Vec<LetterKind> {
+    let mut counts: Vec<&LetterCountView> = counts.iter().collect();
     counts.sort_by_key(|count| std::cmp::Reverse(count.count));
-    let kind = |count: LetterCountView| {
+    let kind = |count: &LetterCountView| {
         let link = link("/dead-letters", [("reason", count.reason.as_str()), ("since", "24h")]);
-        LetterKind { link, reason: count.reason, count: grouped(count.count) }
+        LetterKind { link, reason: count.reason.clone(), count: grouped(count.count) }
     };
     counts.into_iter().take(MAX_KINDS).map(kind).collect()
 }
@@ -185,7 +224,8 @@ fn charts(hour: &[OutcomeCounts]) -> [Chart; 4] {
     ]
 }
 
-fn bytes_text(bytes: u64) -> String {
+/// A size in its largest unit.
+pub(super) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["GiB", "MiB", "KiB", "bytes"];
     let (mut size, mut units) = (bytes, UNITS.to_vec());
     while size >= 1024 && units.len() > 1 {

@@ -71,6 +71,14 @@ pub(super) fn short_time(time: &str) -> String {
     time.get(..19).unwrap_or(time).replace('T', " ")
 }
 
+/// Renders a page, or a part of one.
+pub(super) fn render(template: &impl Template) -> Result<String, ApiProblem> {
+    template.render().map_err(|error| {
+        log::error!("Console: a page failed: {error}");
+        ApiProblem::internal()
+    })
+}
+
 /// A page that is ready to be sent.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -86,11 +94,7 @@ impl Page {
 
     /// Makes a page with another status.
     pub(super) fn with_status(status: StatusCode, template: &impl Template) -> Result<Self, ApiProblem> {
-        let body = template.render().map_err(|error| {
-            log::error!("Console: a page failed: {error}");
-            ApiProblem::internal()
-        })?;
-        Ok(Self { status, body })
+        Ok(Self { status, body: render(template)? })
     }
 }
 

@@ -152,6 +152,7 @@ def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None)
             letter = page.locator("tbody a").first.get_attribute("href")
             places = {
                 "overview": "/",
+                "actors": "/actors",
                 "flows": "/flows",
                 "flow": "/flow?code=TEMP",
                 "edit": "/flow/edit?code=TEMP",

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::domain::batch::ProcessResult;
@@ -18,6 +18,7 @@ impl Snapshot for Fixed {
         vec![ActorReading {
             actor: "router".to_owned(),
             state: "running",
+            since: SystemTime::UNIX_EPOCH,
             states: vec!["running", "down"],
             depth: 3,
             capacity: 64,

@@ -169,6 +169,8 @@ impl DeliveryActor {
         self.record_success();
         if self.work.lease_begun(&mut self.queue, self.born.elapsed()) {
             log::warn!("The outbox lease expired: another process may post some messages again");
+            // Outcomes that were not written may be dropped with it.
+            self.unwritten_dead.clear();
         }
     }
 

@@ -12,7 +12,7 @@ mod signals;
 mod stage;
 mod startup;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,7 +22,11 @@ use self::identity::RegisteredStart;
 pub(crate) use self::identity::directory_of_survey;
 pub use self::key_expiry::forget_expired_keys;
 pub use self::retire::{RetireOrder, Retired, retire};
-use self::signals::{SignalAction, Signals};
+use self::signals::SignalAction;
+#[cfg(feature = "tools")]
+pub(crate) use self::signals::Signals;
+#[cfg(not(feature = "tools"))]
+use self::signals::Signals;
 use self::stage::{Assembled, Mode, Stage};
 pub(crate) use self::startup::volatile_file_system;
 use self::startup::{prepare_database, register_start};
@@ -31,6 +35,7 @@ use crate::actors::messages::{ReloadFlows, Shutdown};
 use crate::actors::supervisor::SupervisorActor;
 use crate::actors::{Directory, remember_panics};
 use crate::domain::identity::{Consent, StartRefusal};
+use crate::http::DemoAccess;
 use crate::inbox::{Inbox, InboxError};
 use crate::mqtt::MqttError;
 use crate::observe::health::StartupStep;
@@ -156,21 +161,32 @@ pub fn run_forever(settings: Settings) -> i32 {
 /// Runs the gateway as [`run_forever`] does, with the operator's consent to a mismatch of directory and database.
 #[must_use]
 pub fn run_with(settings: Settings, consent: Consent) -> i32 {
-    run_with_telemetry(settings, consent, Arc::default())
+    run_with_parts(settings, consent, GivenParts::default())
 }
 
-/// Runs the gateway as [`run_with`] does. The caller observes it by `observed`.
+/// Parts that the caller of [`run_with_parts`] gives to the gateway.
+#[derive(Default)]
+pub(crate) struct GivenParts {
+    /// Observes the gateway.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Listens at `ADMIN_BIND` already.
+    pub(crate) listener: Option<TcpListener>,
+    /// The demo that the gateway belongs to.
+    pub(crate) demo: Option<DemoAccess>,
+}
+
+/// Runs the gateway as [`run_with`] does, with parts of the caller.
 #[must_use]
-pub(crate) fn run_with_telemetry(settings: Settings, consent: Consent, observed: Arc<Telemetry>) -> i32 {
+pub(crate) fn run_with_parts(settings: Settings, consent: Consent, mut given: GivenParts) -> i32 {
     // Reads FAILPOINTS from the environment, in test builds only.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
-    let admin = match admin::serve(&settings, &observed) {
+    let admin = match admin::serve(&settings, &mut given) {
         Ok(admin) => admin,
         Err(error) => return not_started(&port_or_inbox(&settings, error)),
     };
-    let code = run_observed(settings, consent, observed);
+    let code = run_observed(settings, consent, given.telemetry);
     if let Some(admin) = admin {
         admin.end();
     }

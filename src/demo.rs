@@ -1,37 +1,51 @@
-//! `mqtt-gateway demo`: runs the real gateway with an embedded broker, sensors and an endpoint.
+//! `mqtt-gateway demo`: runs the real gateway with an embedded broker, sensors and endpoints.
 //!
 //! ```text
-//! sensors ─┐                             ┌─▶ SQLite
-//!          ├─▶ broker ──▶ the gateway ───┤
-//! yourself ┘   (rumqttd)       │         └─▶ endpoint
-//!                              └─ events ──▶ view ──▶ standard output
+//!  the demo                               the gateway, a process of its own
+//! ┌──────────────────────────────┐       ┌───────────────────────────────────────┐
+//! │ sensors ─┐                   │       │                      ┌──▶ SQLite      │
+//! │          ├─▶ broker ─────────┼──────▶│ receives and ────────┤                │
+//! │ yourself ┘   (rumqttd)       │       │ processes messages   └──▶ posts ──────┼─▶ endpoints of the demo
+//! │ control ◀────────────────────┼───────│ page of the demo                      │
+//! │ (kills, locks, counts)       │       │ view ──▶ standard output              │
+//! └──────────────────────────────┘       └───────────────────────────────────────┘
 //! ```
 //!
-//! The gateway runs unchanged and reads its broker and its flows from the database. All state is in one directory, so
-//! that the next demo there continues. The broker keeps nothing on disk.
+//! The gateway runs unchanged and reads its broker and its flows from the database. It is a process of its own, so that
+//! it can be killed. All state is in one directory, so that the next demo there continues. The broker keeps nothing on
+//! disk.
 
 mod companion;
+mod control;
 mod endpoint;
+mod gateway;
+mod ledger;
 mod lines;
 mod samples;
 mod sensors;
 mod view;
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use self::companion::Companion;
+use self::control::Stage;
 use self::endpoint::Endpoint;
-use self::lines::Introduction;
-use crate::app::run_with_telemetry;
-use crate::domain::identity::Consent;
+use self::gateway::GatewayKeeper;
+pub(crate) use self::gateway::{COMMAND, run_gateway};
+use self::ledger::ReadingLedger;
+use self::lines::{Introduction, Summary};
+use crate::app::Signals;
 use crate::embedded::broker::{BrokerError, EmbeddedBroker, Ports};
 use crate::files;
-use crate::observe::Telemetry;
+use crate::http::thread::HttpThread;
+use crate::http::{DemoAccess, link_to_console};
 use crate::observe::logging::{self, LoggingError};
-use crate::settings::{DatabaseSettings, LogFormat, Settings, SettingsError, load_given};
+use crate::settings::{AdminSettings, DatabaseSettings, LogFormat, Settings, SettingsError, load_given};
 use crate::store::{LoadServerError, StoreError};
 
 /// Exit code of a demo that failed to start.
@@ -40,11 +54,19 @@ const FAILURE: i32 = 1;
 /// Buffer of the broker per topic, in mebibytes.
 const BROKER_BUFFER_MIB: usize = 8;
 
+/// MQTT client id of the gateway.
+const CLIENT_ID: &str = "mqtt-gateway-demo";
+
+/// What is in the directory of the demo.
+const DATABASE_FILE: &str = "gateway.sqlite";
+const INBOX_DIR: &str = "inbox";
+const LOG_DIR: &str = "log";
+
 /// Settings of the gateway that differ from the defaults. Rare mailbox reports and only warnings of libraries keep the
 /// view readable. The broker's log is off, because it reports every closed connection as an error.
 const SETTINGS: [(&str, &str); 7] = [
     ("DATABASE_URL", "sqlite:gateway.sqlite"),
-    ("MQTT_CLIENT_ID", "mqtt-gateway-demo"),
+    ("MQTT_CLIENT_ID", CLIENT_ID),
     ("FLOWS_RELOAD_INTERVAL_SECONDS", "5"),
     ("MAILBOX_REPORT_SECONDS", "30"),
     // A real gateway may use the default port.
@@ -73,6 +95,8 @@ enum DemoError {
     Directory { dir: PathBuf, source: io::Error },
     #[error("another demo uses the directory {}; choose another one with --dir", dir.display())]
     Running { dir: PathBuf },
+    #[error("{COMMAND} is a part of the demo: run `mqtt-gateway demo`")]
+    Alone,
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -81,70 +105,121 @@ enum DemoError {
     Broker(#[from] BrokerError),
     #[error("cannot start the endpoint: {0}")]
     Endpoint(io::Error),
+    #[error(
+        "cannot listen at ADMIN_BIND={address}: {source}; set it to a free address, or to off for no console"
+    )]
+    Console { address: SocketAddr, source: io::Error },
     #[error("cannot prepare the database: {0}")]
     Store(#[from] StoreError),
     #[error("cannot store the address of the broker: {0}")]
     Server(#[from] LoadServerError),
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] io::Error),
+    #[error("cannot start a thread or a process: {0}")]
+    System(#[from] io::Error),
 }
 
 /// Runs the demo until it is interrupted (Ctrl-C).
 ///
 /// Returns the exit code: 0 after an orderly end, 1 after a failed start, otherwise the exit code of the gateway.
 #[must_use]
-pub fn run(options: DemoOptions) -> i32 {
-    let DemoOptions { dir, port } = options;
-    let telemetry = Arc::<Telemetry>::default();
-    let (demo, settings) = match Demo::start(&dir, port, &telemetry) {
-        Ok(started) => started,
-        Err(error) => {
-            // An error means that a logger is already installed, which takes the record.
-            let _ = logging::init_stderr(LogFormat::Human, "info");
-            log::error!("Fatal error during startup: {error}");
-            return FAILURE;
-        }
-    };
-    let code = run_with_telemetry(settings, Consent::default(), telemetry);
-    demo.end();
-    code
+pub fn run(options: &DemoOptions) -> i32 {
+    match run_until_end(options) {
+        Ok(code) => code,
+        Err(error) => report_failure(&error),
+    }
+}
+
+fn report_failure(error: &DemoError) -> i32 {
+    // An error means that a logger is already installed, which takes the record.
+    let _ = logging::init_stderr(LogFormat::Human, "info");
+    log::error!("Fatal error during startup: {error}");
+    FAILURE
+}
+
+fn run_until_end(options: &DemoOptions) -> Result<i32, DemoError> {
+    let _lock = lock(&options.dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let demo = Demo::start(&options.dir, options.port).await?;
+        let code = demo.stage.gateway.run(&mut signals).await?;
+        demo.end().await;
+        Ok(code)
+    })
 }
 
 /// The parts that run beside the gateway.
 struct Demo {
+    stage: Arc<Stage>,
     sensors: Companion,
-    endpoint: Endpoint,
-    view: Companion,
-    /// Open and locked, so that no second demo uses the directory.
-    _lock: File,
+    failing: Endpoint,
+    control: HttpThread,
 }
 
 impl Demo {
-    fn start(dir: &Path, port: Option<u16>, telemetry: &Telemetry) -> Result<(Self, Settings), DemoError> {
-        let lock = lock(dir)?;
+    async fn start(dir: &Path, port: Option<u16>) -> Result<Self, DemoError> {
         let settings = settings(dir)?;
-        logging::init(&settings)?;
+        logging::init_stderr(settings.log_format, &settings.log_filter)?;
         let ports = Ports::choose(port)?;
         let mut broker = EmbeddedBroker::new(ports, BROKER_BUFFER_MIB);
         let link = broker.link("demo-sensors")?;
         broker.start()?;
-        let endpoint = Endpoint::start().map_err(DemoError::Endpoint)?;
-        prepare(&settings.database, &endpoint, ports)?;
+        let ledger = Arc::<ReadingLedger>::default();
+        let endpoint = Endpoint::start(Arc::clone(&ledger)).map_err(DemoError::Endpoint)?;
+        let failing = Endpoint::start_failing().map_err(DemoError::Endpoint)?;
+        let earlier = samples::write(&settings.database, &endpoint, &failing, ports.v5).await?;
+        let console = console(&settings)?;
+        let control = control::listen()?;
+        let access = DemoAccess::new(&control.local_addr()?.to_string());
         let introduction = Introduction {
             database: database_path(dir),
             ports,
-            endpoint: endpoint.url(samples::POSTING_FLOW),
+            console: match &console {
+                Some(console) => Some(link_to_console(console.local_addr()?, &access.link)),
+                None => None,
+            },
         };
-        let view = view::start(telemetry.events.listen(), settings.value_style, introduction.to_string())?;
-        let sensors = sensors::start(link)?;
-        Ok((Self { sensors, endpoint, view, _lock: lock }, settings))
+        print(&introduction.to_string());
+        let stage = Arc::new(Stage {
+            dir: dir.to_owned(),
+            database: settings.database,
+            earlier,
+            ledger: Arc::clone(&ledger),
+            endpoint,
+            gateway: GatewayKeeper::new(dir, &access, console)?,
+            is_locked: AtomicBool::new(false),
+        });
+        let control = control::serve(control, access.control_key, Arc::clone(&stage))?;
+        let sensors = sensors::start(link, ledger)?;
+        Ok(Self { stage, sensors, failing, control })
     }
 
-    /// Ends sensors, endpoint and view. The broker ends with the process.
-    fn end(self) {
+    /// Ends sensors and endpoints, and says what became of the readings. The broker ends with the process.
+    async fn end(self) {
         self.sensors.end();
-        self.endpoint.end();
-        self.view.end();
+        self.control.end();
+        self.failing.stop();
+        self.stage.endpoint.stop();
+        match self.stage.balance().await {
+            Ok(flows) => print(&Summary(flows).to_string()),
+            Err(error) => log::error!("Cannot count the readings: {error}"),
+        }
+    }
+}
+
+fn console(settings: &Settings) -> Result<Option<TcpListener>, DemoError> {
+    let Some(AdminSettings { address, .. }) = settings.admin else { return Ok(None) };
+    let listener = TcpListener::bind(address).map_err(|source| DemoError::Console { address, source })?;
+    Ok(Some(listener))
+}
+
+/// Prints a text for people. The reader of a pipe may have left.
+fn print(text: &str) {
+    let mut out = io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written.map_err(|error| error.kind())
+        && error != io::ErrorKind::BrokenPipe
+    {
+        log::error!("Standard output: {error}");
     }
 }
 
@@ -163,19 +238,13 @@ fn lock(dir: &Path) -> Result<File, DemoError> {
 fn settings(dir: &Path) -> Result<Settings, SettingsError> {
     let mut settings = load_given(&SETTINGS, &INHERITED)?;
     settings.database = DatabaseSettings::Sqlite { path: database_path(dir) };
-    settings.inbox.dir = dir.join("inbox");
-    settings.log_dir = dir.join("log");
+    settings.inbox.dir = dir.join(INBOX_DIR);
+    settings.log_dir = dir.join(LOG_DIR);
     Ok(settings)
 }
 
 fn database_path(dir: &Path) -> PathBuf {
-    dir.join("gateway.sqlite")
-}
-
-/// Migrates the schema and inserts flows and broker, as an operator would before the first start.
-fn prepare(database: &DatabaseSettings, endpoint: &Endpoint, ports: Ports) -> Result<(), DemoError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(samples::write(database, endpoint, ports.v5))
+    dir.join(DATABASE_FILE)
 }
 
 #[cfg(test)]

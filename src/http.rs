@@ -23,7 +23,12 @@ mod metrics_text;
 mod server;
 pub(crate) mod thread;
 
+pub(crate) use console::DemoAccess;
+#[cfg(feature = "tools")]
+pub(crate) use console::{DemoAction, DemoReport, FlowBalance};
 pub(crate) use document_client::read_document;
 pub(crate) use event_client::{FollowError, Followed, follow_events};
 pub(crate) use event_text::StreamedEvent;
 pub(crate) use server::AdminServer;
+#[cfg(feature = "tools")]
+pub(crate) use server::link_to_console;

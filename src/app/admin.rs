@@ -1,10 +1,11 @@
 //! Serves health and metrics, and collects their data.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::StartError;
+use super::{GivenParts, StartError};
 use crate::actors::{Directory, Mailbox, Slot};
 use crate::control::LazyControl;
 use crate::http::AdminServer;
@@ -20,16 +21,12 @@ use crate::store::OutboxGauge;
 ///
 /// A configured address must be available. The default address may be unavailable: a gateway from before this port
 /// existed must still run after an upgrade if another program uses the port.
-pub(super) fn serve(
-    settings: &Settings,
-    observed: &Arc<Telemetry>,
-) -> Result<Option<AdminServer>, StartError> {
+pub(super) fn serve(settings: &Settings, given: &mut GivenParts) -> Result<Option<AdminServer>, StartError> {
     let Some(AdminSettings { address, is_default }) = settings.admin else { return Ok(None) };
-    let control = Arc::new(LazyControl::new(settings.clone()));
-    match AdminServer::start(address, Arc::clone(observed), control) {
-        Ok((server, address)) => {
+    match listen(settings, address, given) {
+        Ok(server) => {
+            let address = server.address();
             log::info!(address = address.to_string().as_str(); "Health and metrics are at http://{address}");
-            show_link(&server);
             Ok(Some(server))
         }
         Err(source) if is_default => {
@@ -43,9 +40,20 @@ pub(super) fn serve(
     }
 }
 
+fn listen(settings: &Settings, address: SocketAddr, given: &mut GivenParts) -> io::Result<AdminServer> {
+    let control = Arc::new(LazyControl::new(settings.clone()));
+    let is_shown = given.demo.is_none();
+    let listener = given.listener.take().map_or_else(|| TcpListener::bind(address), Ok)?;
+    let server = AdminServer::start(listener, Arc::clone(&given.telemetry), control, given.demo.take())?;
+    if is_shown {
+        show_link(&server);
+    }
+    Ok(server)
+}
+
 /// Shows the link to the console on a terminal. Logs are kept and sent elsewhere, so it must not get there.
 fn show_link(server: &AdminServer) {
-    let mut terminal = std::io::stderr();
+    let mut terminal = io::stderr();
     if terminal.is_terminal() {
         // The console can also be opened by a token.
         let _ = writeln!(terminal, "Console (this link is valid once): {}", server.console_link());

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SignalAction {
+pub(crate) enum SignalAction {
     /// SIGHUP without a terminal: reload the flows.
     Reload,
     /// SIGHUP after the terminal was closed: shut down in order. Shell and kernel may both send it, so a second one is
@@ -17,7 +17,7 @@ pub(super) enum SignalAction {
 }
 
 /// The handled signals.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     hangup: Signal,
     on_hangup: SignalAction,
     terminate: Signal,
@@ -25,7 +25,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         // Before the first handler, which replaces the setting of `nohup`. At startup, because a process loses its
         // terminal when that is closed.
         let on_hangup =
@@ -39,7 +39,7 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub(super) async fn next(&mut self) -> SignalAction {
+    pub(crate) async fn next(&mut self) -> SignalAction {
         tokio::select! {
             _ = self.hangup.recv() => self.on_hangup,
             _ = self.terminate.recv() => SignalAction::End,
@@ -48,7 +48,7 @@ impl Signals {
     }
 
     /// Waits for a signal that requests a shutdown.
-    pub(super) async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         while matches!(self.next().await, SignalAction::Reload) {}
     }
 }

@@ -22,6 +22,13 @@ pub(super) enum Tool {
         #[arg(long)]
         port: Option<u16>,
     },
+    /// Gateway process of a demo, started by `demo`.
+    #[command(hide = true, name = demo::COMMAND)]
+    DemoGateway {
+        /// Directory of the demo.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Subscriber process of a broker measurement, started by `bench`.
     #[command(hide = true)]
     BenchSubscriber,
@@ -32,7 +39,8 @@ impl Tool {
     pub(super) fn run(self) -> i32 {
         match self {
             Self::Bench(arguments) => bench::run(arguments),
-            Self::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
+            Self::Demo { dir, port } => demo::run(&DemoOptions { dir, port }),
+            Self::DemoGateway { dir } => demo::run_gateway(&dir),
             Self::BenchSubscriber => {
                 crate::bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock())
             }

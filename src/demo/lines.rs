@@ -1,34 +1,38 @@
 //! Formats the introduction and the summary of the demo.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::control::{EVENT_HEAD, shown};
+use crate::control::EVENT_HEAD;
 use crate::embedded::broker::Ports;
+use crate::http::FlowBalance;
 
-/// Maximum length of the code of a flow, in characters.
-const MAX_CODE_CHARS: usize = 60;
-
-/// Text at the start of the demo: its flows, ports and files.
+/// Text at the start of the demo: its console, flows, ports and files.
 pub(super) struct Introduction {
     pub(super) database: PathBuf,
     pub(super) ports: Ports,
-    /// URL to which alarms are posted.
-    pub(super) endpoint: String,
+    /// Link to the console, if there is one.
+    pub(super) console: Option<String>,
 }
 
 impl fmt::Display for Introduction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ports { v4, v5 } = self.ports;
+        f.write_str("The gateway is starting, with a broker, sensors and endpoints of its own.\n\n")?;
+        if let Some(console) = &self.console {
+            write!(
+                f,
+                "Open its console, and break something on the page \"Demo\" (this link is valid once):\n\
+                 \x20 {console}\n\n"
+            )?;
+        }
         write!(
             f,
-            "The gateway is starting, with a broker, sensors and an endpoint of its own.\n\
-             \n\
-             Flow         topic                   action\n\
+            "Flow         topic                   action\n\
              TEMPERATURE  sensors/+/temperature   STORE_DB\n\
              HUMIDITY     sensors/+/humidity      STORE_DB\n\
-             ALARMS       alarms/#                POST_ENDPOINT  {endpoint}\n\
+             ALARMS       alarms/#                POST_ENDPOINT\n\
+             MAINTENANCE  maintenance/#           POST_ENDPOINT  to an endpoint that fails\n\
              \n\
              Publish to it yourself (MQTT 3.1.1 at port {v4}, MQTT 5 at port {v5}):\n\
              \x20 mosquitto_pub -h 127.0.0.1 -p {v4} -t sensors/kitchen/temperature -m '{{\"value\": 21.5}}'\n\
@@ -38,65 +42,57 @@ impl fmt::Display for Introduction {
              Ctrl-C ends it; the next start continues the numbers.\n\
              \n\
              {EVENT_HEAD}\n",
-            endpoint = self.endpoint,
             database = self.database.display(),
         )
     }
 }
 
-/// Numbers of messages shown.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Messages stored, by flow.
-    pub(super) stored: BTreeMap<String, u64>,
-    /// Messages posted, by flow.
-    pub(super) posted: BTreeMap<String, u64>,
-    pub(super) dead_letters: u64,
-    /// Events that the view has missed.
-    pub(super) missed: u64,
-}
+/// Text at the end of the demo: what became of the readings of its sensors.
+pub(super) struct Summary(pub(super) Vec<FlowBalance>);
 
-impl fmt::Display for Counts {
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("The demo has ended. Stored: ")?;
-        by_flow(f, &self.stored)?;
+        self.by_flow(f, |flow| flow.stored)?;
         f.write_str("; posted: ")?;
-        by_flow(f, &self.posted)?;
-        write!(f, "; dead letters: {}.", self.dead_letters)?;
-        if self.missed > 0 {
-            write!(f, " Not shown and not counted: {}.", self.missed)?;
+        self.by_flow(f, |flow| flow.posted)?;
+        f.write_str("; waiting for the endpoint: ")?;
+        self.by_flow(f, |flow| flow.waiting)?;
+        let sum = |count: fn(&FlowBalance) -> u64| self.0.iter().map(count).sum::<u64>();
+        match (sum(|flow| flow.missing), sum(|flow| flow.under_way)) {
+            (0, 0) => f.write_str(". Nothing was lost.\n"),
+            (missing, under_way) => writeln!(f, ". Not arrived: {}.", missing + under_way),
         }
-        Ok(())
     }
 }
 
-fn by_flow(f: &mut fmt::Formatter<'_>, counts: &BTreeMap<String, u64>) -> fmt::Result {
-    if counts.is_empty() {
-        return f.write_str("nothing");
+impl Summary {
+    fn by_flow(&self, f: &mut fmt::Formatter<'_>, count: fn(&FlowBalance) -> u64) -> fmt::Result {
+        let mut separator = "";
+        for flow in self.0.iter().filter(|flow| count(flow) > 0) {
+            write!(f, "{separator}{} {}", flow.flow, count(flow))?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("nothing") } else { Ok(()) }
     }
-    for (index, (flow_code, count)) in counts.iter().enumerate() {
-        let separator = if index == 0 { "" } else { ", " };
-        write!(f, "{separator}{} {count}", shown(flow_code, MAX_CODE_CHARS))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests {
     use super::*;
 
     #[test]
     fn summary_names_every_flow() {
-        let mut counts = Counts::default();
         assert_eq!(
-            counts.to_string(),
-            "The demo has ended. Stored: nothing; posted: nothing; dead letters: 0."
+            Summary(Vec::new()).to_string(),
+            "The demo has ended. Stored: nothing; posted: nothing; waiting for the endpoint: nothing. \
+             Nothing was lost.\n"
         );
-        counts.stored.insert("A".to_owned(), 2);
-        counts.stored.insert("B".to_owned(), 1);
-        assert!(counts.to_string().contains("Stored: A 2, B 1;"));
-        counts.missed = 3;
-        assert!(counts.to_string().ends_with("; dead letters: 0. Not shown and not counted: 3."));
+        let flow =
+            |name: &str, stored| FlowBalance { flow: name.to_owned(), stored, ..FlowBalance::default() };
+        let mut summary = Summary(vec![flow("A", 2), flow("B", 0), flow("C", 1)]);
+        assert!(summary.to_string().contains("Stored: A 2, C 1;"));
+        (summary.0[0].missing, summary.0[2].under_way) = (2, 1);
+        assert!(summary.to_string().ends_with(". Not arrived: 3.\n"));
     }
 }

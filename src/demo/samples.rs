@@ -6,33 +6,46 @@ use super::DemoError;
 use super::endpoint::{self, Endpoint};
 use crate::domain::flow::{FLOW_ACTION_POST_ENDPOINT, FLOW_ACTION_STORE_DB};
 use crate::settings::DatabaseSettings;
-use crate::store::demo::{NewFlow, ensure_flow, repoint_flow, use_broker};
+use crate::store::demo::{EarlierRows, NewFlow, earlier_rows, ensure_flow, repoint_flow, use_broker};
 use crate::store::{Database, migrate};
+
+/// Codes of the flows that store.
+pub(super) const TEMPERATURES: &str = "TEMPERATURE";
+pub(super) const HUMIDITIES: &str = "HUMIDITY";
 
 /// Code of the flow that posts.
 pub(super) const POSTING_FLOW: &str = "ALARMS";
 
-/// Inserts flows and broker into the database. Existing sample flows keep their changes.
+/// Code of the flow whose endpoint fails.
+pub(super) const FAILING_FLOW: &str = "MAINTENANCE";
+
+/// Migrates the schema and inserts flows and broker into the database. Existing sample flows keep their changes.
+/// Returns the last rows of earlier demos.
 pub(super) async fn write(
     database: &DatabaseSettings,
     endpoint: &Endpoint,
+    failing: &Endpoint,
     broker_port: u16,
-) -> Result<(), DemoError> {
+) -> Result<EarlierRows, DemoError> {
     let database = Database::connect(database, 1).await?;
     migrate(&database).await?;
-    let url = endpoint.url(POSTING_FLOW);
-    for flow in flows(&url) {
+    let urls = [(POSTING_FLOW, endpoint.url(POSTING_FLOW)), (FAILING_FLOW, failing.url(FAILING_FLOW))];
+    for flow in flows(&urls) {
         ensure_flow(&database, flow).await?;
     }
-    repoint_flow(&database, POSTING_FLOW, endpoint::ORIGIN, &endpoint::path(POSTING_FLOW), &url).await?;
+    for (code, url) in urls {
+        repoint_flow(&database, code, endpoint::ORIGIN, &endpoint::path(code), &url).await?;
+    }
     use_broker(&database, "127.0.0.1", broker_port).await?;
-    Ok(database.close().await?)
+    let earlier = earlier_rows(&database).await?;
+    database.close().await?;
+    Ok(earlier)
 }
 
-fn flows(url: &str) -> [NewFlow; 3] {
+fn flows([(_, endpoint), (_, failing)]: &[(&str, String); 2]) -> [NewFlow; 4] {
     [
         NewFlow {
-            code: "TEMPERATURE",
+            code: TEMPERATURES,
             description: "Temperatures in degrees Celsius",
             topic: "sensors/+/temperature",
             action: FLOW_ACTION_STORE_DB,
@@ -40,7 +53,7 @@ fn flows(url: &str) -> [NewFlow; 3] {
             endpoint_url: None,
         },
         NewFlow {
-            code: "HUMIDITY",
+            code: HUMIDITIES,
             description: "Relative humidity, and whether the battery needs a change",
             topic: "sensors/+/humidity",
             action: FLOW_ACTION_STORE_DB,
@@ -53,7 +66,15 @@ fn flows(url: &str) -> [NewFlow; 3] {
             topic: "alarms/#",
             action: FLOW_ACTION_POST_ENDPOINT,
             payload_schema: json!({"severity": "string", "text": "string"}),
-            endpoint_url: Some(url.to_owned()),
+            endpoint_url: Some(endpoint.clone()),
+        },
+        NewFlow {
+            code: FAILING_FLOW,
+            description: "Requests for maintenance, posted to an endpoint that fails",
+            topic: "maintenance/#",
+            action: FLOW_ACTION_POST_ENDPOINT,
+            payload_schema: json!({"task": "string"}),
+            endpoint_url: Some(failing.clone()),
         },
     ]
 }

@@ -1,9 +1,12 @@
 //! Simulated sensors, which occasionally publish an invalid message.
 
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::companion::Companion;
+use super::ledger::{READING, ReadingLedger};
+use super::samples::{FAILING_FLOW, HUMIDITIES, POSTING_FLOW, TEMPERATURES};
 use crate::embedded::broker::Link;
 
 /// Time between two ticks. Each tick publishes one to three messages.
@@ -14,18 +17,25 @@ const ROOMS: [&str; 3] = ["kitchen", "cellar", "roof"];
 /// A message of a sensor.
 #[derive(Debug, PartialEq, Eq)]
 struct SensorReading {
+    /// Its flow, if it is valid.
+    flow: Option<&'static str>,
     topic: String,
     payload: String,
 }
 
-/// Starts a thread that publishes readings until it is stopped.
-pub(super) fn start(link: Link) -> io::Result<Companion> {
+/// Starts a thread that publishes readings until it is stopped. It gives each valid one a number, and notes it.
+pub(super) fn start(link: Link, ledger: Arc<ReadingLedger>) -> io::Result<Companion> {
     Companion::start("demo-sensors", move |stop| {
         // The receiver stays alive, because the broker would otherwise consider the client disconnected.
         let (mut publisher, _receiver) = link;
-        let mut tick = 0_u32;
+        let (mut tick, mut number) = (0_u32, first_number());
         while !stop.wait(TICK_INTERVAL) {
-            for reading in readings(tick) {
+            for mut reading in readings(tick) {
+                if let Some(flow) = reading.flow {
+                    number += 1;
+                    reading.payload = numbered(&reading.payload, number);
+                    ledger.note_published(flow, number);
+                }
                 if let Err(error) = publisher.publish(reading.topic, reading.payload) {
                     log::error!("Demo sensors stopped: cannot publish to the broker: {error}");
                     return;
@@ -36,6 +46,18 @@ pub(super) fn start(link: Link) -> io::Result<Companion> {
     })
 }
 
+/// Returns a number above all of earlier demos, which give fewer than ten in a second.
+fn first_number() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs() * 10
+}
+
+/// Adds the number of the reading to a JSON object.
+fn numbered(payload: &str, number: u64) -> String {
+    let fields = payload.strip_suffix('}').unwrap_or(payload);
+    format!(r#"{fields}, "{READING}": {number}}}"#)
+}
+
 /// Returns the messages of a tick: a temperature always, other messages on some ticks.
 fn readings(tick: u32) -> Vec<SensorReading> {
     let mut readings = vec![temperature(tick)];
@@ -44,6 +66,7 @@ fn readings(tick: u32) -> Vec<SensorReading> {
     }
     match tick % 12 {
         3 | 10 => readings.push(alarm(tick)),
+        7 => readings.push(maintenance(tick)),
         5 => readings.push(humidity_of_the_wrong_type(tick)),
         11 => readings.push(truncated_json(tick)),
         _ => {}
@@ -54,25 +77,35 @@ fn readings(tick: u32) -> Vec<SensorReading> {
 fn temperature(tick: u32) -> SensorReading {
     let room = room(tick);
     let celsius = 21.0 + 3.0 * (f64::from(tick) / 10.0).sin();
-    reading(room, "temperature", format!(r#"{{"sensor": "{room}", "value": {celsius:.1}, "unit": "°C"}}"#))
+    let payload = format!(r#"{{"sensor": "{room}", "value": {celsius:.1}, "unit": "°C"}}"#);
+    reading(room, "temperature", payload).of(TEMPERATURES)
 }
 
 fn humidity(tick: u32) -> SensorReading {
     let room = room(tick);
     let percent = 45 + tick % 10;
     let battery_low = tick.is_multiple_of(9);
-    reading(
-        room,
-        "humidity",
-        format!(r#"{{"sensor": "{room}", "percent": {percent}, "battery_low": {battery_low}}}"#),
-    )
+    let payload = format!(r#"{{"sensor": "{room}", "percent": {percent}, "battery_low": {battery_low}}}"#);
+    reading(room, "humidity", payload).of(HUMIDITIES)
 }
 
+/// Returns an alarm. Some have a severity that the endpoint refuses.
 fn alarm(tick: u32) -> SensorReading {
     let room = room(tick);
+    let severity = if tick % 36 == 10 { "unknown" } else { "high" };
     SensorReading {
+        flow: Some(POSTING_FLOW),
         topic: format!("alarms/{room}/door"),
-        payload: format!(r#"{{"severity": "high", "text": "the {room} door is open"}}"#),
+        payload: format!(r#"{{"severity": "{severity}", "text": "the {room} door is open"}}"#),
+    }
+}
+
+fn maintenance(tick: u32) -> SensorReading {
+    let room = room(tick);
+    SensorReading {
+        flow: Some(FAILING_FLOW),
+        topic: format!("maintenance/{room}"),
+        payload: format!(r#"{{"task": "change the battery", "sensor": "{room}"}}"#),
     }
 }
 
@@ -89,7 +122,13 @@ fn truncated_json(tick: u32) -> SensorReading {
 }
 
 fn reading(room: &str, quantity: &str, payload: String) -> SensorReading {
-    SensorReading { topic: format!("sensors/{room}/{quantity}"), payload }
+    SensorReading { flow: None, topic: format!("sensors/{room}/{quantity}"), payload }
+}
+
+impl SensorReading {
+    fn of(self, flow: &'static str) -> Self {
+        Self { flow: Some(flow), ..self }
+    }
 }
 
 fn room(tick: u32) -> &'static str {
@@ -105,6 +144,13 @@ fn room(tick: u32) -> &'static str {
 mod tests {
     use super::*;
 
+    #[test]
+    fn valid_readings_have_a_number() {
+        let payload = numbered(&temperature(0).payload, 7);
+        let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
+        assert_eq!((payload["reading"].as_u64(), payload["sensor"].as_str()), (Some(7), Some("kitchen")));
+    }
+
     fn is_json(reading: &SensorReading) -> bool {
         serde_json::from_str::<serde_json::Value>(&reading.payload).is_ok()
     }
@@ -115,6 +161,7 @@ mod tests {
         let about = |part: &str| round.iter().filter(|reading| reading.topic.contains(part)).count();
         assert_eq!((about("temperature"), about("humidity"), about("alarms/")), (13, 7, 2));
         assert_eq!(round.iter().filter(|reading| !is_json(reading)).count(), 1);
+        assert_eq!(round.iter().filter(|reading| reading.flow.is_none()).count(), 2);
         assert_eq!(round.iter().filter(|reading| reading.payload.contains("wet")).count(), 1);
     }
 }

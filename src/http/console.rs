@@ -14,6 +14,7 @@ mod actors;
 mod assets;
 mod charts;
 mod deliveries;
+mod demo;
 mod fields;
 mod flow_form;
 mod flows;
@@ -29,6 +30,9 @@ mod visitor;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
 
+pub(crate) use self::demo::DemoAccess;
+#[cfg(feature = "tools")]
+pub(crate) use self::demo::{DemoAction, DemoReport, FlowBalance};
 pub(super) use self::sessions::ConsoleSessions;
 use super::api::thread::ApiThread;
 
@@ -43,7 +47,12 @@ const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src '
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Registers all routes.
-pub(super) fn routes(config: &mut ServiceConfig, thread: &Data<ApiThread>, sessions: &Data<ConsoleSessions>) {
+pub(super) fn routes(
+    config: &mut ServiceConfig,
+    thread: &Data<ApiThread>,
+    sessions: &Data<ConsoleSessions>,
+    demo: Option<&Data<DemoAccess>>,
+) {
     let headers = DefaultHeaders::new()
         .add(("Content-Security-Policy", CONTENT_POLICY))
         .add(("X-Content-Type-Options", "nosniff"))
@@ -51,6 +60,7 @@ pub(super) fn routes(config: &mut ServiceConfig, thread: &Data<ApiThread>, sessi
         .add(("Referrer-Policy", "same-origin"));
     let page = |path: &str| {
         let page = web::resource(path).app_data(thread.clone()).app_data(sessions.clone());
+        let page = demo.into_iter().fold(page, |page, demo| page.app_data(demo.clone()));
         page.app_data(PayloadConfig::new(MAX_FORM_BYTES)).wrap(headers.clone())
     };
     let (show, act) = (web::get, web::post);
@@ -93,4 +103,9 @@ pub(super) fn routes(config: &mut ServiceConfig, thread: &Data<ApiThread>, sessi
                 .route(show().to(letters::confirm_discard))
                 .route(act().to(letters::discard)),
         );
+    if demo.is_some() {
+        config
+            .service(page("/demo").route(show().to(demo::show)))
+            .service(page("/demo/{action}").route(act().to(demo::act)));
+    }
 }

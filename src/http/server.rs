@@ -13,7 +13,7 @@ use actix_web::{App, HttpServer, rt};
 use super::answers::routes;
 use super::api::{self, Api};
 use super::connections::{Connections, MAX_CONNECTIONS};
-use super::console::{self, ConsoleSessions};
+use super::console::{self, ConsoleSessions, DemoAccess};
 use super::metrics_text::MetricsText;
 use super::thread::HttpThread;
 use crate::control::LazyControl;
@@ -45,34 +45,33 @@ pub(crate) struct AdminServer {
 }
 
 impl AdminServer {
-    /// Listens on `address` and serves `telemetry` and the API to `control`. Returns the server and the bound address.
+    /// Serves `telemetry` and the API to `control`; in a demo also its page.
     ///
     /// # Errors
-    /// The error of the operating system if the address cannot be bound.
+    /// The error of the operating system if there is no thread.
     pub(crate) fn start(
-        address: SocketAddr,
+        listener: TcpListener,
         telemetry: Arc<Telemetry>,
         control: Arc<LazyControl>,
-    ) -> io::Result<(Self, SocketAddr)> {
-        let listener = TcpListener::bind(address)?;
-        let sessions = Arc::<ConsoleSessions>::default();
+        demo: Option<DemoAccess>,
+    ) -> io::Result<Self> {
+        let sessions =
+            Arc::new(demo.as_ref().map_or_else(ConsoleSessions::default, ConsoleSessions::of_demo));
         let open = Data::from(Arc::clone(&sessions));
         let thread = HttpThread::start("admin-http", listener, move |listener| {
-            serve(listener, &telemetry, control, open)
+            serve(listener, &telemetry, control, open, demo.map(Data::new))
         })?;
-        let address = thread.address();
-        Ok((Self { thread, sessions }, address))
+        Ok(Self { thread, sessions })
+    }
+
+    /// The address that the server listens on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.thread.address()
     }
 
     /// Makes a link to the console that is valid once, for a person at this machine.
     pub(crate) fn console_link(&self) -> String {
-        let mut address = self.thread.address();
-        if address.ip().is_unspecified() {
-            let loopback: IpAddr =
-                if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-            address.set_ip(loopback);
-        }
-        format!("http://{address}/enter?link={}", self.sessions.add_link())
+        link_to_console(self.address(), &self.sessions.add_link())
     }
 
     /// Stops the server.
@@ -81,11 +80,22 @@ impl AdminServer {
     }
 }
 
+/// The link to a console at `address` for a person at this machine.
+pub(crate) fn link_to_console(mut address: SocketAddr, link: &str) -> String {
+    if address.ip().is_unspecified() {
+        let loopback: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    format!("http://{address}/enter?link={link}")
+}
+
 fn serve(
     listener: TcpListener,
     telemetry: &Arc<Telemetry>,
     control: Arc<LazyControl>,
     sessions: Data<ConsoleSessions>,
+    demo: Option<Data<DemoAccess>>,
 ) -> io::Result<Server> {
     lower_priority();
     let connections = Connections::default();
@@ -93,14 +103,14 @@ fn serve(
     let (seen, text) = (Data::from(Arc::clone(telemetry)), Data::new(MetricsText::new(telemetry)));
     let api = Api::start(control)?;
     let server = HttpServer::new(move || {
-        let (api, sessions) = (api.clone(), sessions.clone());
+        let (api, sessions, demo) = (api.clone(), sessions.clone(), demo.clone());
         App::new()
             .app_data(seen.clone())
             .app_data(text.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
             .configure(|config| api::routes(config, &api))
-            .configure(|config| console::routes(config, &api.thread(), &sessions))
+            .configure(|config| console::routes(config, &api.thread(), &sessions, demo.as_ref()))
             .configure(routes)
     });
     let server = server

@@ -1,10 +1,14 @@
 //! Database access for the demo: its first flows and broker.
 
-use mqtt_gateway_entity::{flows, mqtt_servers};
+use mqtt_gateway_entity::{data, dead_letters, flows, mqtt_servers, outbox};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
 
 use super::connect::Database;
+use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::mqtt_servers::{LoadServerError, load_mqtt_server};
 
@@ -62,6 +66,91 @@ pub(crate) async fn repoint_flow(
         .await
         .while_doing("setting the endpoint of a sample flow")?;
     Ok(())
+}
+
+/// Numbers that sensors gave to their readings, found in the tables.
+#[derive(Debug, Default)]
+pub(crate) struct FoundReadings {
+    /// In `data`, once for each row.
+    pub(crate) stored: Vec<u64>,
+    /// In `outbox`.
+    pub(crate) waiting: Vec<u64>,
+    /// In `dead_letters`.
+    pub(crate) dead: Vec<u64>,
+}
+
+/// Rows that exist before any reading of this demo.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EarlierRows {
+    data: i64,
+    dead_letters: i64,
+}
+
+/// Finds the last rows.
+pub(crate) async fn earlier_rows(database: &Database) -> Result<EarlierRows, StoreError> {
+    let last_data = data::Entity::find().select_only().column_as(data::Column::Id.max(), "id");
+    let last_letter =
+        dead_letters::Entity::find().select_only().column_as(dead_letters::Column::Id.max(), "id");
+    let doing = "reading the last rows";
+    let data: Option<Option<i64>> =
+        last_data.into_tuple().one(&database.connection).await.while_doing(doing)?;
+    let dead_letters: Option<Option<i64>> =
+        last_letter.into_tuple().one(&database.connection).await.while_doing(doing)?;
+    Ok(EarlierRows {
+        data: data.flatten().unwrap_or_default(),
+        dead_letters: dead_letters.flatten().unwrap_or_default(),
+    })
+}
+
+/// Finds all readings, by the field of their payload that has their number. Reads one snapshot.
+pub(crate) async fn find_readings(
+    database: &Database,
+    field: &str,
+    earlier: EarlierRows,
+) -> Result<FoundReadings, StoreError> {
+    let doing = "looking for the readings of the sensors";
+    let snapshot = TransactionOptions {
+        sqlite_transaction_mode: (database.dialect == Dialect::Sqlite)
+            .then_some(SqliteTransactionMode::Deferred),
+        ..TransactionOptions::default()
+    };
+    let snapshot = database.connection.begin_with_options(snapshot).await.while_doing(doing)?;
+    let stored: Vec<Option<String>> = data::Entity::find()
+        .select_only()
+        .column(data::Column::AttributeValue)
+        .filter(data::Column::Id.gt(earlier.data))
+        .filter(data::Column::AttributeName.eq(field))
+        .into_tuple()
+        .all(&snapshot)
+        .await
+        .while_doing(doing)?;
+    let waiting: Vec<Vec<u8>> = outbox::Entity::find()
+        .select_only()
+        .column(outbox::Column::Payload)
+        .into_tuple()
+        .all(&snapshot)
+        .await
+        .while_doing(doing)?;
+    let dead: Vec<Vec<u8>> = dead_letters::Entity::find()
+        .select_only()
+        .column(dead_letters::Column::Payload)
+        .filter(dead_letters::Column::Id.gt(earlier.dead_letters))
+        .into_tuple()
+        .all(&snapshot)
+        .await
+        .while_doing(doing)?;
+    snapshot.rollback().await.while_doing(doing)?;
+    let numbers = |payloads: Vec<Vec<u8>>| {
+        let number = |payload: Vec<u8>| {
+            serde_json::from_slice::<serde_json::Value>(&payload).ok()?.get(field)?.as_u64()
+        };
+        payloads.into_iter().filter_map(number).collect()
+    };
+    Ok(FoundReadings {
+        stored: stored.into_iter().filter_map(|value| value?.parse().ok()).collect(),
+        waiting: numbers(waiting),
+        dead: numbers(dead),
+    })
 }
 
 /// Sets host and port of the broker that would be used, without credentials.

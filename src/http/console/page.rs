@@ -33,6 +33,7 @@ pub(super) struct PageVisitor {
     pub(super) name: String,
     pub(super) scope: TokenScope,
     pub(super) form_key: String,
+    pub(super) is_demo: bool,
 }
 
 impl PageFrame {

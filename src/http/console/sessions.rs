@@ -1,4 +1,4 @@
-//! Sessions of browsers, in memory: they end with the process.
+//! Sessions of browsers, in memory: they end with the process. Only that of a demo goes on in its next process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::demo::DemoAccess;
 use crate::control::Caller;
 use crate::domain::api_token::{TokenHash, TokenScope};
 
@@ -24,7 +25,11 @@ const LINK_NAME: &str = "(link of the start)";
 
 /// All sessions and links. Only hashes of their secrets are kept.
 #[derive(Debug, Default)]
-pub(in crate::http) struct ConsoleSessions(Mutex<OpenSessions>);
+pub(in crate::http) struct ConsoleSessions {
+    open: Mutex<OpenSessions>,
+    /// Secret and form key of the session that links open; none if each opens one of its own.
+    of_links: Option<(String, String)>,
+}
 
 #[derive(Debug, Default)]
 struct OpenSessions {
@@ -46,6 +51,16 @@ pub(super) struct Session {
 }
 
 impl ConsoleSessions {
+    /// Those of a demo, whose visitors shall stay logged in when its gateway was killed.
+    pub(in crate::http) fn of_demo(access: &DemoAccess) -> Self {
+        let of_links = Some((access.session.clone(), access.form_key.clone()));
+        let sessions = Self { of_links, ..Self::default() };
+        let now = Instant::now();
+        sessions.open().links.push((TokenHash::of_token(&access.link), now));
+        sessions.add_of_link(now);
+        sessions
+    }
+
     /// Makes the secret of a link that opens one session.
     pub(in crate::http) fn add_link(&self) -> String {
         let secret = random_text();
@@ -66,14 +81,27 @@ impl ConsoleSessions {
         if now.saturating_duration_since(since) > LINK_LIFE {
             return None;
         }
+        Some(self.add_of_link(now))
+    }
+
+    fn add_of_link(&self, now: Instant) -> String {
         let caller = Caller { token: LINK_NAME.to_owned(), scope: TokenScope::Admin };
-        Some(self.add(None, caller, now))
+        match self.of_links.clone() {
+            None => self.add(None, caller, now),
+            Some((secret, form_key)) => {
+                self.end(&secret);
+                self.keep(secret, Session { form_key, token: None, caller, since: now })
+            }
+        }
     }
 
     /// Opens a session of the caller with this token. Returns the secret of the session.
     pub(super) fn add(&self, token: Option<TokenHash>, caller: Caller, now: Instant) -> String {
-        let secret = random_text();
-        let session = Session { form_key: random_text(), token, caller, since: now };
+        self.keep(random_text(), Session { form_key: random_text(), token, caller, since: now })
+    }
+
+    fn keep(&self, secret: String, session: Session) -> String {
+        let now = session.since;
         let mut open = self.open();
         open.sessions.retain(|(_, session)| !session.is_over(now));
         open.sessions.push((TokenHash::of_token(&secret), session));
@@ -97,7 +125,7 @@ impl ConsoleSessions {
     }
 
     fn open(&self) -> MutexGuard<'_, OpenSessions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,7 +135,7 @@ impl Session {
     }
 }
 
-fn random_text() -> String {
+pub(super) fn random_text() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
@@ -128,6 +156,17 @@ mod tests {
         let secret = sessions.follow_link(&link, now).unwrap();
         assert_eq!(sessions.find(&secret, now).unwrap().caller.scope, TokenScope::Admin);
         assert_eq!(sessions.follow_link(&link, now), None);
+    }
+
+    #[test]
+    fn session_of_a_demo_survives_its_process() {
+        let (access, now) = (DemoAccess::new("127.0.0.1:1"), Instant::now());
+        let first = ConsoleSessions::of_demo(&access);
+        let secret = first.follow_link(&access.link, now).unwrap();
+        assert_eq!(first.follow_link(&access.link, now), None);
+        let next = ConsoleSessions::of_demo(&access);
+        assert_eq!(next.find(&secret, now).unwrap().form_key, access.form_key);
+        assert!(next.find(&first.add(None, caller(), now), now).is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use actix_web::web::{Bytes, Data};
 use actix_web::{FromRequest, HttpRequest};
 use subtle::ConstantTimeEq;
 
+use super::demo::DemoAccess;
 use super::fields::{Fields, link};
 use super::page::{ConsoleError, PageFrame, PageVisitor};
 use super::sessions::{ConsoleSessions, SESSION_LIFE, Session};
@@ -41,6 +42,8 @@ pub(super) struct Visitor {
     pub(super) caller: Caller,
     /// Where the request went.
     pub(super) query: Fields,
+    /// Whether this is the console of a demo.
+    is_demo: bool,
 }
 
 /// A form that was sent from a page of the session.
@@ -83,6 +86,7 @@ impl Visitor {
             name: self.caller.token.clone(),
             scope: self.caller.scope,
             form_key: self.session.form_key.clone(),
+            is_demo: self.is_demo,
         };
         PageFrame { part, visitor: Some(visitor), ..PageFrame::new(title) }
     }
@@ -117,7 +121,8 @@ impl Visitor {
         if let Some(connection) = request.conn_data::<ConnectionGuard>() {
             connection.trust();
         }
-        Ok(Self { session, caller, query: Fields::parse(request.query_string().as_bytes()) })
+        let is_demo = request.app_data::<Data<DemoAccess>>().is_some();
+        Ok(Self { session, caller, query: Fields::parse(request.query_string().as_bytes()), is_demo })
     }
 }
 

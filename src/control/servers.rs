@@ -16,8 +16,8 @@ pub(super) const WHAT: &str = "MQTT server";
 pub struct ServerFields {
     /// New host.
     pub host: Option<String>,
-    /// New port.
-    pub port: Option<i64>,
+    /// New port; `Some(None)` clears it.
+    pub port: Option<Option<i64>>,
     /// New user name; `Some(None)` clears it.
     pub username: Option<Option<Credential>>,
     /// New password; `Some(None)` clears it.
@@ -46,7 +46,7 @@ impl ServerFields {
         };
         ServerDefinition {
             host: self.host.clone().unwrap_or_else(|| server.host.clone()),
-            port: self.port.or(server.port),
+            port: self.port.unwrap_or(server.port),
             username: self.username.clone().unwrap_or_else(|| server.username.clone()),
             password: self.password.clone().unwrap_or_else(|| server.password.clone()),
             enabled: self.enabled.or(server.enabled),

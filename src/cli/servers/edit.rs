@@ -64,7 +64,7 @@ impl ServerOptions {
         let password = self.password.map(|text| secret_argument("--password", &text)).transpose()?;
         Ok(ServerFields {
             host: self.host,
-            port: self.port,
+            port: self.port.map(Some),
             username: self.username.map(credential),
             password: password.map(credential),
             enabled: self.disabled.then_some(false),

@@ -43,8 +43,9 @@ struct ServerBody {
     /// Name or address.
     host: Option<ApiText>,
     /// Port; 1883, with TLS 8883, if it is not given.
+    #[serde(default)]
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 65535)]
-    port: Option<Whole>,
+    port: Given<Whole>,
     /// User name, or a reference to it.
     #[serde(default)]
     #[schema(value_type = Option<ApiText>)]
@@ -86,7 +87,7 @@ impl ServerBody {
         };
         ServerFields {
             host: self.host.map(|host| host.0),
-            port: self.port.map(|port| port.0),
+            port: self.port.or_cleared(None, |port| Some(port.0)),
             username: credential(self.username),
             password: credential(self.password),
             enabled: self.enabled,

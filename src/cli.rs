@@ -104,6 +104,9 @@ enum Command {
     Flows(flows::FlowsCommand),
     /// List, show, test and edit the brokers, without SQL.
     Servers(servers::ServersCommand),
+    /// Show who changed what in flows and brokers, the newest edit first.
+    #[command(after_help = output::EXIT_CODES)]
+    History(history::HistoryOptions),
     /// Say what becomes of a message: which flows get it, and what they do with it.
     #[command(after_help = explain::HELP)]
     Explain(explain::ExplainOptions),
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
         Command::Flows(command) => flows::run(command),
         Command::Servers(command) => servers::run(command),
+        Command::History(options) => history::run(options),
         Command::Explain(options) => explain::run_explain(options),
         Command::Publish(options) => explain::run_publish(options),
         Command::Tail(options) => tail::run(options),

@@ -60,7 +60,7 @@ pub use dead_letters::{
 };
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
-pub use edit_history::{HistoryRange, last_removals, read_edits};
+pub use edit_history::{last_removals, read_edits};
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flow_revision::flow_revision;

@@ -6,11 +6,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Control, ControlError, EditedFlow};
-use crate::domain::edit_history::{EditedKind, HistoryEntry};
+use crate::domain::edit_history::{EditedKind, HistoryEntry, HistoryFilter};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::flow_version::flow_version;
 use crate::domain::masking::MaskedFlow;
-use crate::store::{self, HistoryRange};
+use crate::store;
 
 /// An entry of the history as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,6 +21,10 @@ pub struct HistoryEntryView {
     pub edited_at: String,
     /// Its author.
     pub edited_by: String,
+    /// `flow` or `server`.
+    pub kind: String,
+    /// Code of the flow, or id of the broker.
+    pub name: String,
     /// `added`, `changed` or `removed`.
     pub edit: &'static str,
     /// The changed columns.
@@ -43,12 +47,38 @@ impl HistoryEntryView {
             id: entry.id,
             edited_at: at.to_rfc3339_opts(SecondsFormat::Millis, true),
             edited_by: entry.edited_by.clone(),
+            kind: entry.kind.clone(),
+            name: entry.name.clone(),
             edit: entry.kind_of_edit(),
             changed: entry.changed.clone(),
             before,
             after,
             counts_from: entry.counts_from,
         }
+    }
+}
+
+/// A changed column of an entry, as people read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EditedColumn<'e> {
+    /// Name of the column.
+    pub column: &'e str,
+    /// The values before and after as JSON; none if only a secret differs.
+    pub values: Option<(String, String)>,
+}
+
+impl HistoryEntryView {
+    /// The changed columns of a changed row.
+    #[must_use]
+    pub fn changes(&self) -> Vec<EditedColumn<'_>> {
+        let value = |row: &Option<Value>, column: &str| {
+            row.as_ref().map_or(Value::Null, |row| row[column].clone()).to_string()
+        };
+        let change = |column| {
+            let (before, after) = (value(&self.before, column), value(&self.after, column));
+            EditedColumn { column, values: (before != after).then_some((before, after)) }
+        };
+        self.changed.iter().map(|column| change(column.as_str())).collect()
     }
 }
 
@@ -62,7 +92,18 @@ impl Control {
         before: Option<i64>,
         limit: u64,
     ) -> Result<Vec<HistoryEntry>, ControlError> {
-        Ok(store::read_edits(&self.database, HistoryRange { kind, name, before, limit }).await?)
+        let (kind, name) = (Some(kind), Some(name.to_owned()));
+        self.edits(&HistoryFilter { kind, name, ..HistoryFilter::default() }, before, limit).await
+    }
+
+    /// Selected edits of all flows and brokers, the newest first: at most `limit` of those with numbers below `before`.
+    pub async fn edits(
+        &self,
+        filter: &HistoryFilter,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<HistoryEntry>, ControlError> {
+        Ok(store::read_edits(&self.database, filter, before, limit).await?)
     }
 
     /// The version of a flow: changes with each of the columns that people write, and gives nothing of them away.

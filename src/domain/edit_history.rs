@@ -38,6 +38,29 @@ named_enum! {
     }
 }
 
+impl EditedKind {
+    /// The kind with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A selection of entries. Absent conditions are met by all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HistoryFilter {
+    /// The kind of row.
+    pub kind: Option<EditedKind>,
+    /// Code of the flow, or id of the broker.
+    pub name: Option<String>,
+    /// A text in the author; letter case counts.
+    pub by: Option<String>,
+    /// Earliest time of the edit: microseconds since 1970, UTC.
+    pub since_us: Option<i64>,
+    /// The time from which on no edit is selected.
+    pub until_us: Option<i64>,
+}
+
 /// An edit that is about to be written. Without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEdit {
@@ -111,6 +134,8 @@ pub struct HistoryEntry {
     pub edited_at_us: i64,
     /// The author of the edit, as text.
     pub edited_by: String,
+    /// The kind of row. A later version may write others.
+    pub kind: String,
     /// Code of the flow, or id of the broker.
     pub name: String,
     /// The changed columns; none of a new or removed row.

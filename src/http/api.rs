@@ -21,6 +21,7 @@ mod flow_bodies;
 mod flow_edits;
 mod flows;
 pub(super) mod gate;
+mod history;
 mod hosts;
 mod letters;
 mod messages;
@@ -81,6 +82,7 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
         .configure(events::routes)
         .configure(flows::routes)
         .configure(flow_edits::routes)
+        .configure(history::routes)
         .configure(servers::routes)
         .configure(messages::routes)
         .configure(letters::routes)

@@ -9,7 +9,7 @@ use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::statement::statement;
-use crate::domain::edit_history::{EditOrigin, EditedKind, HistoryEntry, NewEdit};
+use crate::domain::edit_history::{EditOrigin, HistoryEntry, HistoryFilter, NewEdit};
 
 const READING: &str = "reading the history of edits";
 
@@ -18,19 +18,6 @@ const CHUNK: usize = 128;
 
 /// Longest text of a name, in characters.
 const MAX_CHARS: usize = 255;
-
-/// Which entries of the history are wanted.
-#[derive(Debug, Clone, Copy)]
-pub struct HistoryRange<'n> {
-    /// The kind of row.
-    pub kind: EditedKind,
-    /// Code of the flow, or id of the broker.
-    pub name: &'n str,
-    /// Only entries with smaller numbers.
-    pub before: Option<i64>,
-    /// At most as many.
-    pub limit: u64,
-}
 
 /// Writes edits into the history, in their transaction.
 pub(super) async fn write_edits(
@@ -67,22 +54,43 @@ fn shortened(text: &str) -> String {
     text.chars().take(MAX_CHARS).collect()
 }
 
-/// Reads entries of one row, the newest first.
+/// Reads selected entries with numbers below `before`, the newest first.
 pub async fn read_edits(
     database: &Database,
-    range: HistoryRange<'_>,
+    filter: &HistoryFilter,
+    before: Option<i64>,
+    limit: u64,
 ) -> Result<Vec<HistoryEntry>, StoreError> {
-    let HistoryRange { kind, name, before, limit } = range;
+    let dialect = database.dialect;
+    let (mut conditions, mut values) = (vec!["id < ?".to_owned()], vec![before.unwrap_or(i64::MAX).into()]);
+    let mut and = |condition: String, given: &[Value]| {
+        conditions.push(condition);
+        values.extend_from_slice(given);
+    };
+    if let Some(kind) = filter.kind {
+        and("kind = ?".to_owned(), &[kind.as_str().into()]);
+    }
+    if let Some(name) = &filter.name {
+        let name = Value::from(shortened(name));
+        // The first condition can use the index, the second one compares exactly.
+        let (exact, bytes) = (dialect.exact_text("name"), dialect.exact_text("?"));
+        and(format!("name = ? AND {exact} = {bytes}"), &[name.clone(), name]);
+    }
+    if let Some(by) = &filter.by {
+        and(dialect.contains("edited_by"), &[by.as_str().into()]);
+    }
+    if let Some(since) = filter.since_us {
+        and("edited_at >= ?".to_owned(), &[dialect.instant(since)]);
+    }
+    if let Some(until) = filter.until_us {
+        and("edited_at < ?".to_owned(), &[dialect.instant(until)]);
+    }
     let sql = format!(
-        "SELECT id, edited_at, edited_by, name, changed, old_row, new_row, counts_from FROM edit_history \
-         WHERE kind = ? AND name = ? AND {exact} = {bytes} AND id < ? ORDER BY id DESC LIMIT {limit}",
-        exact = database.dialect.exact_text("name"),
-        bytes = database.dialect.exact_text("?"),
+        "SELECT id, edited_at, edited_by, kind, name, changed, old_row, new_row, counts_from FROM edit_history \
+         WHERE {} ORDER BY id DESC LIMIT {limit}",
+        conditions.join(" AND ")
     );
-    let name = shortened(name);
-    let values: [Value; 4] =
-        [kind.as_str().into(), name.clone().into(), name.into(), before.unwrap_or(i64::MAX).into()];
-    let query = statement(database.dialect.backend(), sql, values);
+    let query = statement(dialect.backend(), sql, values);
     let rows = database.connection.query_all_raw(query).await.while_doing(READING)?;
     rows.iter().map(entry).collect::<Result<_, _>>().while_doing(READING)
 }
@@ -94,6 +102,7 @@ fn entry(row: &QueryResult) -> Result<HistoryEntry, DbErr> {
         id: row.try_get("", "id")?,
         edited_at_us: edited_at.and_utc().timestamp_micros(),
         edited_by: row.try_get("", "edited_by")?,
+        kind: row.try_get("", "kind")?,
         name: row.try_get("", "name")?,
         changed: changed.split(',').filter(|column| !column.is_empty()).map(str::to_owned).collect(),
         old_row: row.try_get("", "old_row")?,

@@ -7,7 +7,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::operations::Operations;
-use super::{deliveries, events, flow_edits, flows, letters, messages, problem, servers, status, tokens};
+use super::{
+    deliveries, events, flow_edits, flows, history, letters, messages, problem, servers, status, tokens,
+};
 use crate::domain::message_event::MessageEvent;
 use crate::domain::problem::{Problem, ProblemLevel};
 
@@ -38,6 +40,7 @@ const PREFIX: &str = "/api/v1";
         flow_edits::roll_back_flow,
         flow_edits::touch,
         servers::list_servers,
+        history::list_history,
         servers::show_server,
         servers::add_server,
         servers::edit_server,

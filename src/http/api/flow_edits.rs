@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::answer::ApiAnswer;
 use super::body::ApiBody;
 use super::flow_bodies::{FlowPatch, FlowTestBody, NewFlowBody, Rollback};
+use super::history::EditHistoryPage;
 use super::page::{PageQuery, PageRequest, segment};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -212,12 +213,27 @@ pub(super) async fn test_flow(
         .await
 }
 
-/// A page of the history of a flow, the newest edits first.
-#[derive(Debug, Serialize, ToSchema)]
-struct FlowHistoryPage {
-    history: Vec<HistoryEntryView>,
-    /// Path and query of the next page.
-    next: Option<String>,
+/// Says what an edit would do: which columns change, and what becomes of waiting posts and dead letters. Nothing is
+/// changed. Refused if the flow could not work afterwards.
+#[utoipa::path(
+    tag = "flows",
+    security(("token" = ["operate"])),
+    params(("code" = String, Path, description = "Code of the flow.")),
+    request_body = FlowPatch,
+    responses((status = 200, body = EditPreview)),
+)]
+#[post("/flows/{code}/preview")]
+pub(super) async fn preview_edit(
+    thread: Data<ApiThread>,
+    code: Path<String>,
+    body: ApiBody,
+) -> Result<ApiAnswer, ApiProblem> {
+    thread
+        .run(async move |control| {
+            let edit = body.parse::<FlowPatch>()?.edit();
+            Ok(ApiAnswer::new(&control.preview_edit(&code, &edit).await?))
+        })
+        .await
 }
 
 /// Lists the edits of a flow that commands and the API made, also of a removed one.
@@ -225,7 +241,7 @@ struct FlowHistoryPage {
     tag = "flows",
     security(("token" = ["read"])),
     params(("code" = String, Path, description = "Code of the flow."), PageQuery),
-    responses((status = 200, body = FlowHistoryPage)),
+    responses((status = 200, body = EditHistoryPage)),
 )]
 #[get("/flows/{code}/history")]
 pub(super) async fn list_flow_history(
@@ -237,9 +253,8 @@ pub(super) async fn list_flow_history(
         .run(async move |control| {
             let limit = page.limit as u64 + 1;
             let entries = control.history(EditedKind::Flow, &code, page.after()?, limit).await?;
-            let history: Vec<_> = entries.iter().take(page.limit).map(HistoryEntryView::new).collect();
-            let last = history.last().filter(|_| entries.len() > page.limit).map(|last| last.id);
-            Ok(ApiAnswer::new(&FlowHistoryPage { history, next: page.next(last) }))
+            let entries = entries.iter().map(HistoryEntryView::new).collect();
+            Ok(ApiAnswer::new(&EditHistoryPage::new(&page, entries)))
         })
         .await
 }

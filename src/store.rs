@@ -80,7 +80,10 @@ pub use mqtt_servers::{
 pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use retention::{delete_excess_letters, delete_old_data, delete_old_letters};
 pub use server_table::read_servers;
-pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
+pub use starts::{
+    Beat, LastStart, beat, forget_inbox, lane_offsets, last_starts, note_end, register, registry,
+};
+pub use stored_values::newest_values;
 pub use tables::check_tables;
 pub use unsafe_table::UnsafeTable;
 pub use widen::widen_ids;

@@ -120,8 +120,7 @@ fn database_text(database: &DatabaseStatus) -> String {
         dead_letters.counts.iter().map(|count| format!("{} {}", count.count, count.reason)).collect();
     let letters = if letters.is_empty() { "none".to_owned() } else { letters.join(", ") };
     let replicas = replicas.iter().map(|replica| {
-        let life = if replica.alive { "alive" } else { "silent" };
-        format!("{} ({}, {life})", replica.client_id, replica.role)
+        format!("{} ({}, {} flows, {})", replica.client_id, replica.role, replica.flows, replica.state)
     });
     let replicas: Vec<String> = replicas.collect();
     let replicas = if replicas.is_empty() { "none".to_owned() } else { replicas.join(", ") };

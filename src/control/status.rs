@@ -3,13 +3,15 @@
 mod database;
 mod gateway;
 mod problems;
+mod replicas;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use database::{DatabaseStatus, FlowsStatus, OutboxRows, RecentLetters, ReplicaStatus};
+pub use database::{DatabaseStatus, FlowsStatus, OutboxRows, RecentLetters};
 pub use gateway::{ActorStatus, BreakerStatus, BrokerStatus, GatewayStatus, InboxStatus, OutboxStatus};
 pub use problems::{StatusProblem, find_problems};
+pub use replicas::ReplicaStatus;
 
 /// The state of a gateway and of what all gateways share.
 #[derive(Debug, Serialize, ToSchema)]

@@ -19,7 +19,7 @@ use std::fmt;
 
 pub use disputes::{Dispute, disputes};
 pub use handover::{Handover, Holders};
-pub use member::{MAX_SHARED_NAME_CHARS, Member};
+pub use member::{MAX_SHARED_NAME_CHARS, Member, is_recent_heartbeat};
 pub use membership::{FormerFlows, Membership, MembershipEvent, Replica};
 pub use rendezvous::owner_of;
 pub use waiting::must_wait_for_others;

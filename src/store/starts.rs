@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDateTime;
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 
 use super::connect::Database;
@@ -79,6 +80,53 @@ pub async fn beat(database: &Database, inbox_id: &str, start_id: &str) -> Result
     }
     let last = starts.into_iter().next();
     Ok(Beat::Superseded { by: last.map(|last| last.location).unwrap_or_default() })
+}
+
+/// The last start of an inbox, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastStart {
+    /// The inbox.
+    pub inbox_id: String,
+    /// MQTT client id of the gateway.
+    pub client_id: String,
+    /// Host, directory and process.
+    pub location: String,
+    /// Whether it runs, and how it ended.
+    pub state: StartState,
+    /// Time of the start: microseconds since 1970, UTC.
+    pub started_at_us: i64,
+    /// Time since its last heartbeat. Negative if the clock was set back.
+    pub silent_for_us: i64,
+}
+
+#[derive(FromQueryResult)]
+struct LastStartRow {
+    inbox_id: String,
+    client_id: String,
+    location: String,
+    state: String,
+    started_at: NaiveDateTime,
+    seen_in_us: i64,
+}
+
+/// The last start of each inbox.
+pub async fn last_starts(database: &Database) -> Result<Vec<LastStart>, StoreError> {
+    let session = StartsSession { database, connection: &database.connection, lock: "" };
+    let sql = format!(
+        "SELECT inbox_id, client_id, location, state, started_at, {} AS seen_in_us FROM gateway_starts \
+         WHERE resume_at IS NULL ORDER BY client_id, inbox_id",
+        database.dialect.micros_until("seen_at")
+    );
+    let rows: Vec<LastStartRow> = session.rows(&sql, []).await?;
+    let start = |row: LastStartRow| LastStart {
+        state: StartState::parse(&row.state),
+        started_at_us: row.started_at.and_utc().timestamp_micros(),
+        silent_for_us: row.seen_in_us.saturating_neg(),
+        inbox_id: row.inbox_id,
+        client_id: row.client_id,
+        location: row.location,
+    };
+    Ok(rows.into_iter().map(start).collect())
 }
 
 /// Committed offset of each lane of an inbox, and the lowest offset of its lagging flows.

@@ -8,7 +8,7 @@ use crate::control::view::{FlowVerdictView, LetterCountView};
 use crate::control::{CheckedFlow, Control, ControlError};
 use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::problem::Problem;
-use crate::domain::replicas::Member;
+use crate::domain::flow_definition::FlowRecord;
 use crate::inbox::avoided_filters;
 use crate::store;
 
@@ -27,7 +27,7 @@ pub struct DatabaseStatus {
     pub outbox: OutboxRows,
     /// Dead letters of the last 24 hours.
     pub dead_letters: RecentLetters,
-    /// Gateways that divide flows or messages.
+    /// The gateways on this database.
     pub replicas: Vec<ReplicaStatus>,
 }
 
@@ -64,28 +64,17 @@ pub struct RecentLetters {
     pub at_least: bool,
 }
 
-/// A gateway that divides flows or messages with others.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ReplicaStatus {
-    /// Its MQTT client id.
-    pub client_id: String,
-    /// Its role.
-    pub role: String,
-    /// Whether its last sign of life is recent.
-    pub alive: bool,
-    /// Seconds since its last sign of life.
-    pub seen_seconds_ago: i64,
-}
-
 impl Control {
     /// What the database has.
     pub async fn database_status(&self) -> Result<DatabaseStatus, ControlError> {
         let waiting = self.deliveries(None).await?;
         let since = parse_time("24h").unwrap_or_default();
         let (counts, counted) = store::count_recent_letters(&self.database, since, MAX_COUNTED).await?;
-        let members = store::members(&self.database).await?;
+        let flows = self.flows().await?;
+        let mut replicas = self.replicas_of(&flows).await?;
+        replicas.truncate(MAX_NAMED);
         Ok(DatabaseStatus {
-            flows: self.flows_status().await?,
+            flows: self.flows_status(&flows),
             outbox: OutboxRows {
                 posts: waiting.iter().map(|flow| flow.posts).sum(),
                 oldest_at: waiting.iter().map(|flow| flow.oldest_at_us).min().map(shown_time),
@@ -94,12 +83,11 @@ impl Control {
                 counts: counts.iter().map(LetterCountView::new).collect(),
                 at_least: counted >= MAX_COUNTED,
             },
-            replicas: members.iter().take(MAX_NAMED).map(ReplicaStatus::new).collect(),
+            replicas,
         })
     }
 
-    async fn flows_status(&self) -> Result<FlowsStatus, ControlError> {
-        let flows = self.flows().await?;
+    fn flows_status(&self, flows: &[FlowRecord]) -> FlowsStatus {
         let set = FlowSet::new(flows.iter().map(|flow| &flow.definition));
         let networks = &self.settings.http_route.networks;
         let enabled = flows.iter().filter(|flow| flow.definition.is_enabled());
@@ -124,17 +112,6 @@ impl Control {
                 }
             }
         }
-        Ok(status)
-    }
-}
-
-impl ReplicaStatus {
-    fn new(member: &Member) -> Self {
-        Self {
-            client_id: member.client_id.clone(),
-            role: member.role.to_string(),
-            alive: member.is_alive(),
-            seen_seconds_ago: member.silent_for_us / 1_000_000,
-        }
+        status
     }
 }

@@ -120,7 +120,7 @@ fn of_database(database: &DatabaseStatus, problems: &mut Vec<StatusProblem>) {
         let text = format!("dead letters within 24 h: {at_least}{letters}");
         problems.push(problem(text, None, "`mqtt-gateway dead-letters list` shows them and why"));
     }
-    for replica in database.replicas.iter().filter(|replica| !replica.alive) {
+    for replica in database.replicas.iter().filter(|replica| replica.is_missed) {
         let text =
             format!("the gateway {} was last seen {} s ago", replica.client_id, replica.seen_seconds_ago);
         let remedy = "start it, or `mqtt-gateway retire` if it does not come back";

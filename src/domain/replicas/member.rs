@@ -26,12 +26,18 @@ const ALIVE_FOR_US: i64 = 20_000_000;
 /// Maximum length of a client id in the table of members, in characters.
 pub const MAX_SHARED_NAME_CHARS: usize = 255;
 
+/// Whether a gateway with a heartbeat of this age is alive.
+#[must_use]
+pub fn is_recent_heartbeat(silent_for_us: i64) -> bool {
+    // A heartbeat from the far future would keep a dead member alive until the clock has caught up.
+    (-ALIVE_FOR_US..ALIVE_FOR_US).contains(&silent_for_us)
+}
+
 impl Member {
     /// Whether the member is alive by its last heartbeat.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        // A heartbeat from the far future would keep a dead member alive until the clock has caught up.
-        (-ALIVE_FOR_US..ALIVE_FOR_US).contains(&self.silent_for_us)
+        is_recent_heartbeat(self.silent_for_us)
     }
 
     /// Whether the member has this MQTT client id.

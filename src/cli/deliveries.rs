@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, fields, table};
 use super::progress::CommandProgress;
-use crate::control::view::DeliveriesView;
+use crate::control::view::{DeliveriesView, WaitingPostView};
 use crate::control::{Control, ControlError};
-use crate::domain::outbox::OutboxKey;
+use crate::domain::outbox::{OutboxKey, PostPlace};
 
 const RETRY_HELP: &str = "\
 A running gateway tries the first post of the flow within seconds, and the others follow. If posts to the origin of \
@@ -38,6 +38,19 @@ enum DeliveriesAction {
         #[arg(long, value_name = "CODE")]
         flow: Option<String>,
     },
+    /// List the waiting posts of a flow with their last attempts, in the order of their numbers.
+    #[command(after_help = EXIT_CODES)]
+    Posts {
+        /// Code of the flow.
+        #[arg(long, value_name = "CODE")]
+        flow: String,
+        /// Most posts to list.
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        limit: u16,
+        /// List the posts after this place: the last one of the previous page.
+        #[arg(long, value_name = "PLACE")]
+        after: Option<PostPlace>,
+    },
     /// Make the waiting posts of a flow due at once.
     #[command(after_help = RETRY_HELP)]
     Retry {
@@ -65,6 +78,9 @@ pub(super) fn run(command: DeliveriesCommand) -> i32 {
     let DeliveriesCommand { output, action } = command;
     operate::run(output, async |control| match action {
         DeliveriesAction::List { flow } => list(control, flow.as_deref()).await,
+        DeliveriesAction::Posts { flow, limit, after } => {
+            posts(control, &flow, after.as_ref(), limit.into()).await
+        }
         DeliveriesAction::Retry { flow } => retry(control, &flow).await,
         DeliveriesAction::Cancel { keys, flow, yes } => cancel(control, keys, flow.as_deref(), yes).await,
     })
@@ -79,6 +95,20 @@ async fn list(control: &Control, flow: Option<&str>) -> Result<CommandReport, Co
         (views, _) => list_table(views),
     };
     Ok(CommandReport::new(text, json!({"deliveries": views})))
+}
+
+async fn posts(
+    control: &Control,
+    flow: &str,
+    after: Option<&PostPlace>,
+    limit: usize,
+) -> Result<CommandReport, ControlError> {
+    let posts = control.waiting_post_list(flow, after, limit).await?;
+    let next = posts.last().map(|post| post.place.to_string()).filter(|_| posts.len() == limit);
+    let views: Vec<WaitingPostView> = posts.iter().map(WaitingPostView::new).collect();
+    let text = if views.is_empty() { "No posts wait.\n".to_owned() } else { post_table(&views) };
+    let more = next.as_ref().map(|place| format!("There may be more: --after {place}\n"));
+    Ok(CommandReport::new(text + &more.unwrap_or_default(), json!({"posts": views, "next_after": next})))
 }
 
 async fn retry(control: &Control, flow: &str) -> Result<CommandReport, ControlError> {
@@ -133,6 +163,23 @@ fn list_table(views: &[DeliveriesView]) -> String {
     };
     let rows: Vec<Vec<String>> = views.iter().map(row).collect();
     table(&["FLOW", "POSTS", "OLDEST", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"], &rows)
+}
+
+fn post_table(views: &[WaitingPostView]) -> String {
+    let row = |view: &WaitingPostView| {
+        let last = view.recent_attempts.last();
+        vec![
+            view.message_id.to_string(),
+            view.created_at.clone(),
+            view.attempts.to_string(),
+            last.and_then(|last| last.status).map(|status| status.to_string()).unwrap_or_default(),
+            last.map(|last| format!("{} ms", last.ms)).unwrap_or_default(),
+            view.last_error.clone().unwrap_or_default(),
+            view.key.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = views.iter().map(row).collect();
+    table(&["NUMBER", "SINCE", "ATTEMPTS", "STATUS", "TOOK", "LAST ERROR", "KEY"], &rows)
 }
 
 fn show_text(view: &DeliveriesView) -> String {

@@ -2,9 +2,10 @@
 
 use super::{Control, ControlError};
 use crate::domain::message::FlowId;
-use crate::domain::outbox::OutboxKey;
+use crate::domain::outbox::{OutboxKey, PostPlace};
 use crate::store::outbox::{
-    WaitingDeliveries, cancel_deliveries, delivery_keys, retry_deliveries, waiting_deliveries,
+    WaitingDeliveries, WaitingPost, cancel_deliveries, delivery_keys, retry_deliveries, waiting_deliveries,
+    waiting_post_list,
 };
 
 impl Control {
@@ -15,6 +16,17 @@ impl Control {
             None => None,
         };
         Ok(waiting_deliveries(&self.database, flow).await?)
+    }
+
+    /// At most `limit` waiting posts of a flow behind a place, in the order of their numbers.
+    pub async fn waiting_post_list(
+        &self,
+        flow: &str,
+        after: Option<&PostPlace>,
+        limit: usize,
+    ) -> Result<Vec<WaitingPost>, ControlError> {
+        let flow = self.posting_flow(flow).await?;
+        Ok(waiting_post_list(&self.database, flow, after, limit).await?)
     }
 
     /// Makes the waiting posts of a flow due, and returns how many there are.

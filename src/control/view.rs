@@ -8,7 +8,7 @@ mod letters;
 mod servers;
 mod tokens;
 
-pub use deliveries::DeliveriesView;
+pub use deliveries::{AttemptView, DeliveriesView, WaitingPostView};
 pub use explain::{ExplainedFlowView, ExplanationView, MessageOutcomeView, PublishedView, RejectionView};
 pub use flows::{EditedFlowView, FlowDetailsView, FlowVerdictView, FlowView, RemovedFlowView};
 pub use letters::{LetterCountView, LetterSummaryView, LetterView, ReplayTally, TallyRow};

@@ -45,6 +45,31 @@ impl FromStr for OutboxKey {
     }
 }
 
+/// The place of a post among those of its flow: by number, and by key where two have the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostPlace {
+    /// Its sequence number.
+    pub message_id: i64,
+    /// Its key.
+    pub key: OutboxKey,
+}
+
+impl fmt::Display for PostPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.message_id, self.key)
+    }
+}
+
+/// Parses the format of [`PostPlace`].
+impl FromStr for PostPlace {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (message_id, key) = text.split_once('@').ok_or(NotAKey)?;
+        Ok(Self { message_id: message_id.parse().map_err(|_| NotAKey)?, key: key.parse()? })
+    }
+}
+
 /// The text is no key of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected the key of a post, as in its header Idempotency-Key: INBOX-OFFSET-FLOW")]

@@ -58,6 +58,36 @@ impl Attempt {
         Self { status, error: bounded(error), ..self }
     }
 
+    /// When it began: UTC, as in RFC 3339.
+    #[must_use]
+    pub fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// Its duration in milliseconds.
+    #[must_use]
+    pub fn ms(&self) -> u64 {
+        self.ms
+    }
+
+    /// The HTTP status of the answer, if there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Why there was no usable answer; empty if there was one.
+    #[must_use]
+    pub fn error(&self) -> &str {
+        &self.error
+    }
+
+    /// The beginning of the answer; empty if there was none.
+    #[must_use]
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+
     fn bounded(self) -> Self {
         Self { at: bounded(&self.at), error: bounded(&self.error), answer: bounded(&self.answer), ..self }
     }
@@ -79,6 +109,12 @@ impl RecentAttempts {
         let attempts = entries.into_iter().filter(serde_json::Value::is_object);
         let attempts = attempts.filter_map(|entry| serde_json::from_value::<Attempt>(entry).ok());
         attempts.fold(Self::default(), |attempts, attempt| attempts.with(attempt.bounded()))
+    }
+
+    /// The attempts, the oldest first.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.0
     }
 
     /// Adds an attempt, and drops the oldest one beyond [`MAX_ATTEMPTS`].

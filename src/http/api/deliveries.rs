@@ -11,15 +11,19 @@ use super::page::{PageQuery, PageRequest, page_of};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::ControlError;
-use crate::control::view::DeliveriesView;
-use crate::domain::outbox::OutboxKey;
+use crate::control::view::{DeliveriesView, WaitingPostView};
+use crate::domain::outbox::{OutboxKey, PostPlace};
 
 /// Most keys of one request.
 const MAX_KEYS: usize = 10_000;
 
 /// Registers the routes.
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(list_deliveries).service(retry_deliveries).service(cancel_deliveries);
+    config
+        .service(list_deliveries)
+        .service(list_waiting_posts)
+        .service(retry_deliveries)
+        .service(cancel_deliveries);
 }
 
 /// Which waiting posts to list.
@@ -96,6 +100,49 @@ pub(super) async fn list_deliveries(
                 page_of(waiting, |waiting| waiting.flow, page.after()?.as_ref(), page.limit);
             let deliveries = waiting.iter().map(DeliveriesView::new).collect();
             Ok(ApiAnswer::new(&DeliveriesPage { deliveries, next: page.next(last) }))
+        })
+        .await
+}
+
+/// The flow whose waiting posts are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct WaitingPostsQuery {
+    /// Code of the flow.
+    flow: ApiText,
+}
+
+/// A page of waiting posts, in the order of their numbers.
+#[derive(Debug, Serialize, ToSchema)]
+struct FlowPostsPage {
+    posts: Vec<WaitingPostView>,
+    /// Path and query of the next page.
+    next: Option<String>,
+}
+
+/// Lists the waiting posts of a flow with their last attempts.
+#[utoipa::path(
+    tag = "deliveries",
+    security(("token" = ["read"])),
+    params(PageQuery, WaitingPostsQuery),
+    responses((status = 200, body = FlowPostsPage)),
+)]
+#[get("/deliveries/posts")]
+pub(super) async fn list_waiting_posts(
+    thread: Data<ApiThread>,
+    page: PageRequest,
+) -> Result<ApiAnswer, ApiProblem> {
+    thread
+        .run(async move |control| {
+            let WaitingPostsQuery { flow } = page.conditions()?;
+            let after: Option<PostPlace> = page.after()?;
+            let mut posts = control.waiting_post_list(&flow.0, after.as_ref(), page.limit + 1).await?;
+            let has_more = posts.len() > page.limit;
+            posts.truncate(page.limit);
+            let last = posts.last().filter(|_| has_more).map(|last| last.place.clone());
+            let posts = posts.iter().map(WaitingPostView::new).collect();
+            Ok(ApiAnswer::new(&FlowPostsPage { posts, next: page.next(last) }))
         })
         .await
 }

@@ -58,6 +58,7 @@ const PREFIX: &str = "/api/v1";
         letters::discard_letters,
         deliveries::list_deliveries,
         deliveries::retry_deliveries,
+        deliveries::list_waiting_posts,
         deliveries::cancel_deliveries,
         status::show_status,
         tokens::list_tokens,

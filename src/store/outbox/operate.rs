@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 use super::{Outbox, beginning, key, offset};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
-use crate::domain::outbox::OutboxKey;
+use crate::domain::outbox::{OutboxKey, PostPlace};
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
@@ -64,10 +64,6 @@ pub async fn waiting_deliveries(
 }
 
 fn waiting_row(row: &QueryResult) -> Result<WaitingDeliveries, DbErr> {
-    let micros = |column: &str| -> Result<i64, DbErr> {
-        let at: DateTime = row.try_get("", column)?;
-        Ok(at.and_utc().timestamp_micros())
-    };
     let (rows, attempts): (i64, i32) = (row.try_get("", "row_count")?, row.try_get("", "attempts")?);
     let inbox_id: String = row.try_get("", "inbox_id")?;
     let flow = row.try_get("", "flow_id")?;
@@ -75,14 +71,81 @@ fn waiting_row(row: &QueryResult) -> Result<WaitingDeliveries, DbErr> {
         flow,
         code: row.try_get("", "code")?,
         posts: rows.unsigned_abs(),
-        oldest_at_us: micros("oldest")?,
+        oldest_at_us: micros(row, "oldest")?,
         first: key(&inbox_id, row.try_get("", "inbox_offset")?, flow),
         message_id: row.try_get("", "message_id")?,
         attempts: attempts.unsigned_abs(),
-        next_attempt_at_us: micros("next_attempt_at")?,
+        next_attempt_at_us: micros(row, "next_attempt_at")?,
         last_error: row.try_get("", "last_error")?,
         recent_attempts: row.try_get("", "recent_attempts")?,
     })
+}
+
+/// A post that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingPost {
+    /// Its place among the posts of its flow.
+    pub place: PostPlace,
+    /// Topic of the message.
+    pub topic: Option<String>,
+    /// When it was numbered: microseconds since 1970, UTC.
+    pub created_at_us: i64,
+    /// Its failed attempts.
+    pub attempts: u32,
+    /// Earliest time of its next attempt: microseconds since 1970, UTC.
+    pub next_attempt_at_us: i64,
+    /// Reason of its last failure.
+    pub last_error: Option<String>,
+    /// Its last failed attempts, as JSON.
+    pub recent_attempts: Option<String>,
+}
+
+/// At most `limit` waiting posts of a flow behind a place, in their order, without payloads.
+pub async fn waiting_post_list(
+    database: &Database,
+    flow: FlowId,
+    after: Option<&PostPlace>,
+    limit: usize,
+) -> Result<Vec<WaitingPost>, StoreError> {
+    let mut values = vec![Value::from(flow)];
+    let mut condition = "flow_id = ?";
+    if let Some(PostPlace { message_id, key }) = after {
+        condition = "flow_id = ? AND (message_id > ? OR (message_id = ? AND (inbox_id > ? OR \
+                     (inbox_id = ? AND inbox_offset > ?))))";
+        let inbox_id = || Value::from(&*key.inbox_id);
+        let (number, offset) = (*message_id, offset(key));
+        values.extend([number.into(), number.into(), inbox_id(), inbox_id(), offset.into()]);
+    }
+    let sql = format!(
+        "SELECT inbox_id, inbox_offset, flow_id, message_id, topic, attempts, created_at, next_attempt_at, \
+         last_error, recent_attempts FROM outbox WHERE {condition} \
+         ORDER BY message_id, inbox_id, inbox_offset LIMIT {limit}"
+    );
+    let query = statement(database.dialect.backend(), sql, values);
+    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    rows.iter().map(waiting_post).collect::<Result<_, _>>().while_doing(DOING)
+}
+
+fn waiting_post(row: &QueryResult) -> Result<WaitingPost, DbErr> {
+    let inbox_id: String = row.try_get("", "inbox_id")?;
+    let attempts: i32 = row.try_get("", "attempts")?;
+    Ok(WaitingPost {
+        place: PostPlace {
+            message_id: row.try_get("", "message_id")?,
+            key: key(&inbox_id, row.try_get("", "inbox_offset")?, row.try_get("", "flow_id")?),
+        },
+        topic: row.try_get("", "topic")?,
+        created_at_us: micros(row, "created_at")?,
+        attempts: attempts.unsigned_abs(),
+        next_attempt_at_us: micros(row, "next_attempt_at")?,
+        last_error: row.try_get("", "last_error")?,
+        recent_attempts: row.try_get("", "recent_attempts")?,
+    })
+}
+
+fn micros(row: &QueryResult, column: &str) -> Result<i64, DbErr> {
+    let at: DateTime = row.try_get("", column)?;
+    Ok(at.and_utc().timestamp_micros())
 }
 
 /// Makes the posts of a flow due at once. A pause that ends now tells a running gateway, and the age of the posts

@@ -9,6 +9,7 @@
 //!  servers.rs       reads, checks and edits the brokers
 //!  endpoint.rs      resolves an endpoint, and checks its addresses
 //!  file_tests.rs    runs the tests of a file of flows, in a database of its own
+//!  preview.rs       says what an edit would do
 //!  explain.rs       explains the outcome of a message
 //!  rehearsal.rs     processes a message, and rolls back
 //!  as_code.rs       compares a file with the tables, and applies it
@@ -40,6 +41,7 @@ mod flows;
 mod history;
 mod lazy;
 mod live;
+mod preview;
 mod rehearsal;
 pub mod servers;
 pub mod status;
@@ -62,6 +64,7 @@ pub use flows::{FlowFilter, FlowOrder, FoundFlow, FoundFlows};
 pub use history::{EditedColumn, HistoryEntryView};
 pub use lazy::LazyControl;
 pub use live::LiveToken;
+pub use preview::{EditPreview, PreviewedColumn};
 pub use rehearsal::{Rehearsal, TestHeader, TestMessage, TestRequest, TestRow};
 pub use servers::{EditedServer, ServerFields};
 pub use tokens::AddedToken;

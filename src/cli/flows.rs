@@ -86,6 +86,9 @@ enum FlowsAction {
         /// Codes of the flows.
         #[arg(value_name = "CODE", required = true)]
         codes: Vec<String>,
+        /// Say what the edit would do, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Remove flows, all or none. Their stored messages stay, and their waiting posts become dead letters.
     #[command(after_help = EXIT_CODES)]
@@ -177,7 +180,8 @@ async fn perform(control: &Control, action: FlowsAction) -> Result<CommandReport
         FlowsAction::Add { code, fields, last_msg_id } => {
             edit::add(control, &code, fields, last_msg_id).await
         }
-        FlowsAction::Edit { code, fields } => edit::edit(control, &code, fields).await,
+        FlowsAction::Edit { code, fields, dry_run: true } => edit::preview(control, &code, fields).await,
+        FlowsAction::Edit { code, fields, .. } => edit::edit(control, &code, fields).await,
         FlowsAction::Test(options) => rehearse::run(control, options).await,
         FlowsAction::Enable { codes } => edit::set_enabled(control, &codes, true).await,
         FlowsAction::Disable { codes } => edit::set_enabled(control, &codes, false).await,

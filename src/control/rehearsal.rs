@@ -24,6 +24,7 @@ use crate::domain::redaction::shown_url;
 use crate::domain::schema::PayloadSchema;
 use crate::domain::topic::TopicFilter;
 use crate::domain::topic_trial::{TopicVerdict, check_topic};
+use crate::inbox::newest_record;
 use crate::store::{self, BatchRules, FlowTransaction, OutboxGauge, RehearsedMessage, RehearsedRow, Waiting};
 
 /// The inbox in the key of a rehearsed post. No inbox has this id.
@@ -118,6 +119,23 @@ pub struct TestHeader {
 }
 
 impl Control {
+    /// The newest message in the inbox of this machine that the flow gets.
+    pub async fn last_message(&self, flow: &FlowDefinition) -> Result<TestMessage, ControlError> {
+        let filter = TopicFilter::parse(&flow.topic).map_err(|error| unusable_filter(&error))?;
+        let dir = self.settings.inbox.dir.clone();
+        let reading = move || newest_record(&dir, |topic| filter.matches(topic));
+        let invalid = |problem: String| {
+            ControlError::invalid("message", problem, "give topic and payload of a message")
+        };
+        let found = tokio::task::spawn_blocking(reading).await.map_err(|error| invalid(error.to_string()))?;
+        let found = found.map_err(|error| invalid(error.to_string()))?;
+        let Some(Record { topic, body: Body::Whole(payload), delivery, .. }) = found else {
+            return Err(invalid("no message of the flow is among the newest of the inbox".to_owned()));
+        };
+        let user_properties = delivery.user_properties;
+        Ok(TestMessage { topic: Some(topic), payload: Some(payload), user_properties })
+    }
+
     /// Rehearses a message for a flow, as it is or after `edit`. Nothing is changed, posted or numbered. The edit is
     /// refused if the flow could not work afterwards.
     pub async fn rehearse(
@@ -261,14 +279,13 @@ fn topic(flow: &FlowDefinition, given: Option<String>) -> Result<String, Control
         check_topic(&topic).map_err(|problem| ControlError::Invalid { problems: vec![problem] })?;
         return Ok(topic);
     }
-    let filter = TopicFilter::parse(&flow.topic).map_err(|error| {
-        ControlError::invalid(
-            "topic",
-            error,
-            "the flow gets no messages: correct it by `mqtt-gateway flows edit`",
-        )
-    })?;
+    let filter = TopicFilter::parse(&flow.topic).map_err(|error| unusable_filter(&error))?;
     Ok(filter.example())
+}
+
+fn unusable_filter(error: &impl std::fmt::Display) -> ControlError {
+    let remedy = "the flow gets no messages: correct it by `mqtt-gateway flows edit`";
+    ControlError::invalid("topic", error, remedy)
 }
 
 fn payload(flow: &FlowDefinition, given: Option<Vec<u8>>) -> Result<Vec<u8>, ControlError> {

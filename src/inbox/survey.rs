@@ -82,7 +82,7 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
 }
 
 /// Lists the segments of this inbox with an intact header, ordered by offset.
-fn segments_of(dir: &Path, id: &InboxId) -> Result<Vec<(Offset, PathBuf)>, InboxError> {
+pub(super) fn segments_of(dir: &Path, id: &InboxId) -> Result<Vec<(Offset, PathBuf)>, InboxError> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(dir).map_err(InboxError::io("list", dir))? {
         let path = entry.map_err(InboxError::io("list", dir))?.path();
@@ -99,12 +99,22 @@ fn segments_of(dir: &Path, id: &InboxId) -> Result<Vec<(Offset, PathBuf)>, Inbox
     Ok(segments)
 }
 
+/// Opens a segment at its first record. Returns also its length.
+pub(super) fn open_segment(
+    id: &InboxId,
+    base: Offset,
+    path: &Path,
+    limit: Offset,
+) -> io::Result<(Cursor, u64)> {
+    let bytes = fs::metadata(path)?.len();
+    let whole = Walked { start: HEADER_BYTES, len: bytes, end: limit, damage: Vec::new() };
+    let segment = Arc::new(Segment::new(path.to_path_buf(), base, whole));
+    Ok((Cursor::open(&segment, Codec::new(id))?, bytes))
+}
+
 impl Survey {
     fn walk(&mut self, base: Offset, path: &Path, limit: Offset) -> io::Result<()> {
-        let bytes = fs::metadata(path)?.len();
-        let whole = Walked { start: HEADER_BYTES, len: bytes, end: limit, damage: Vec::new() };
-        let segment = Arc::new(Segment::new(path.to_path_buf(), base, whole));
-        let mut cursor = Cursor::open(&segment, Codec::new(&self.id))?;
+        let (mut cursor, bytes) = open_segment(&self.id, base, path, limit)?;
         self.bytes += bytes;
         let mut behind_damage = false;
         loop {

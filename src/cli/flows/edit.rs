@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::input::{confirm, json_argument};
-use crate::cli::output::{CommandReport, problem_lines, visible};
+use crate::cli::output::{CommandReport, document, problem_lines, visible};
 use crate::control::view::{EditedFlowView, RemovedFlowView};
-use crate::control::{Control, ControlError, EditedFlow, FlowEdit};
+use crate::control::{Control, ControlError, EditedFlow, FlowEdit, PreviewedColumn};
 use crate::domain::flow_definition::FlowRecord;
 
 /// Text below the options in `--help` of `add` and `edit`.
@@ -98,6 +98,37 @@ pub(super) async fn edit(
 ) -> Result<CommandReport, ControlError> {
     let edited = control.edit_flow(code, &fields.edit()?).await?;
     Ok(report("Changed", &[edited]))
+}
+
+/// Says what an edit would do, and changes nothing.
+pub(super) async fn preview(
+    control: &Control,
+    code: &str,
+    fields: FlowFields,
+) -> Result<CommandReport, ControlError> {
+    let preview = control.preview_edit(code, &fields.edit()?).await?;
+    let code = visible(&preview.code);
+    let mut lines = if preview.columns.is_empty() {
+        vec![format!("Flow {code} has these values already.\n")]
+    } else {
+        vec![format!("Flow {code} would change from sequence number {} on.\n", preview.counts_from)]
+    };
+    lines.extend(preview.columns.iter().map(|PreviewedColumn { column, before, after }| {
+        if before == after {
+            return format!("    {column}: another secret\n");
+        }
+        format!("    {column}: {} -> {}\n", visible(&before.to_string()), visible(&after.to_string()))
+    }));
+    if preview.waiting_posts > 0 {
+        lines.push(format!("    {} waiting posts follow the new columns\n", preview.waiting_posts));
+    }
+    if preview.letters_tried > 0 {
+        let (passing, tried) = (preview.letters_passing, preview.letters_tried);
+        lines.push(format!("    {passing} of its {tried} newest dead letters would be processed\n"));
+    }
+    lines.push(problem_lines(&preview.problems));
+    lines.push("Nothing was changed.\n".to_owned());
+    Ok(CommandReport::new(lines.concat(), document(&preview)))
 }
 
 pub(super) async fn set_enabled(

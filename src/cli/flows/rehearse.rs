@@ -38,6 +38,9 @@ pub(super) struct TestOptions {
     /// Topic of the message [default: one that the topic filter matches]
     #[arg(long)]
     topic: Option<String>,
+    /// Test the newest message of the flow in the inbox of this machine.
+    #[arg(long, conflicts_with_all = ["payload", "topic", "properties"])]
+    last: bool,
     /// MQTT 5 user property of the message; may be repeated.
     #[arg(long = "property", value_name = "NAME=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
@@ -81,7 +84,11 @@ pub(super) async fn run(control: &Control, options: TestOptions) -> Result<Comma
         enabled: options.enabled.then_some(true),
         ..options.processing.edit()?
     };
-    let message = TestMessage { topic: options.topic, payload, user_properties: options.properties };
+    let message = if options.last {
+        control.last_message(&control.flow(&options.code).await?.definition).await?
+    } else {
+        TestMessage { topic: options.topic, payload, user_properties: options.properties }
+    };
     let rehearsal = control.rehearse(&options.code, message, &edit).await?;
     Ok(CommandReport { text: text(&rehearsal), document: document(&rehearsal), ok: rehearsal.ok })
 }

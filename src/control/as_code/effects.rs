@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{FilePlan, PlannedChange};
+use super::FilePlan;
 use crate::control::{Control, ControlError};
 use crate::domain::dead_letter::{DeadLetter, LetterFilter};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
@@ -45,21 +45,33 @@ impl Control {
         for (change, effects) in plan.flows.iter().zip(&mut effects) {
             let Some(old) = &change.old else { continue };
             effects.waiting_posts = waiting.get(&old.id).copied().unwrap_or(0);
-            if change.new.is_some() && tried < MAX_FLOWS {
+            if let Some(new) = change.new.as_ref().filter(|_| tried < MAX_FLOWS) {
                 tried += 1;
-                self.try_letters(change, &rules, effects).await?;
+                self.try_letters(old, new, &rules, effects).await?;
             }
         }
         Ok(effects)
     }
 
+    /// The effects of an edit of one flow.
+    pub(in crate::control) async fn edit_effects(
+        &self,
+        old: &FlowRecord,
+        new: &FlowDefinition,
+    ) -> Result<PlanEffects, ControlError> {
+        let waiting_posts = self.waiting_posts(old).await?;
+        let mut effects = PlanEffects { waiting_posts, ..PlanEffects::default() };
+        self.try_letters(old, new, &self.rules().await?, &mut effects).await?;
+        Ok(effects)
+    }
+
     async fn try_letters(
         &self,
-        change: &PlannedChange<FlowRecord, FlowDefinition>,
+        old: &FlowRecord,
+        new: &FlowDefinition,
         rules: &ProcessingRules,
         effects: &mut PlanEffects,
     ) -> Result<(), ControlError> {
-        let (Some(old), Some(new)) = (&change.old, &change.new) else { return Ok(()) };
         let flow = FlowRecord { definition: new.clone(), ..old.clone() };
         let filter = LetterFilter { flow: Some(old.definition.code.clone()), ..LetterFilter::default() };
         let letters = self.dead_letters(&filter, None, MAX_TRIED).await?;

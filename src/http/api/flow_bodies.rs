@@ -69,6 +69,8 @@ pub(super) struct FlowTestBody {
     pub(super) topic: Option<String>,
     /// Its payload.
     pub(super) payload: Option<String>,
+    /// Tests the newest message of the flow in the inbox of this gateway instead.
+    pub(super) last: Option<bool>,
 }
 
 /// The entry of the history to go back to.

@@ -14,7 +14,7 @@ use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use super::versions::expected_version;
 use crate::control::view::{EditedFlowView, FlowVerdictView, RemovedFlowView};
-use crate::control::{Caller, FlowEdit, HistoryEntryView, Rehearsal, TestMessage};
+use crate::control::{Caller, EditPreview, FlowEdit, HistoryEntryView, Rehearsal, TestMessage};
 use crate::domain::edit_history::EditedKind;
 
 /// Registers the routes.
@@ -27,6 +27,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(disable_flow)
         .service(validate_flow)
         .service(test_flow)
+        .service(preview_edit)
         .service(list_flow_history)
         .service(roll_back_flow)
         .service(touch);
@@ -205,9 +206,12 @@ pub(super) async fn test_flow(
 ) -> Result<ApiAnswer, ApiProblem> {
     thread
         .run(async move |control| {
-            let FlowTestBody { topic, payload } = body.parse()?;
-            let message =
-                TestMessage { topic, payload: payload.map(String::into_bytes), ..TestMessage::default() };
+            let FlowTestBody { topic, payload, last } = body.parse()?;
+            let message = if last == Some(true) {
+                control.last_message(&control.flow(&code).await?.definition).await?
+            } else {
+                TestMessage { topic, payload: payload.map(String::into_bytes), ..TestMessage::default() }
+            };
             Ok(ApiAnswer::new(&control.rehearse(&code, message, &FlowEdit::default()).await?))
         })
         .await

@@ -1,10 +1,12 @@
 //! Dead letters: messages that could not be processed, and the reasons.
 
 mod filter;
+mod place;
 mod remedy;
 mod replay;
 
 pub use filter::LetterFilter;
+pub use place::offending_place;
 pub(crate) use replay::ReplayPath;
 pub use replay::{DeadLetter, NotReplayable, ReplayOutcome, ReplayedLetter};
 

@@ -1,5 +1,7 @@
 //! The options of a flow: the JSON object in `flows.options`.
 
+mod help;
+
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, schema_for};
@@ -10,6 +12,8 @@ use super::flow::FLOW_ACTION_POST_ENDPOINT;
 use super::posting::answers::AnswerRules;
 use super::posting::options::{Auth, DeliveryOptions, PostOrder, TlsOptions};
 use super::posting::origin::Origin;
+
+pub use self::help::OptionHelp;
 
 /// Everything about a flow that has no column of its own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]

@@ -13,12 +13,14 @@
 //! | `object`, `array` | an object, an array |
 
 mod field_type;
+mod fields;
 mod json_schema;
 
 use serde_json::Value;
 use thiserror::Error;
 
 pub use self::field_type::FieldType;
+pub use self::fields::{SchemaField, SchemaFields};
 use self::json_schema::JsonSchema;
 use super::payload::{Attribute, JsonKind, Payload, PayloadError, PayloadLimits};
 

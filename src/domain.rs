@@ -56,4 +56,5 @@ pub mod suspend_detector;
 pub mod topic;
 pub mod topic_trial;
 pub mod trie;
+pub mod value_series;
 pub mod value_style;

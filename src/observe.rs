@@ -30,6 +30,7 @@ pub(crate) use error_file::check_writable;
 pub(crate) use events::dead_post;
 pub use events::{Events, Heard, Listener};
 pub(crate) use format::{timestamp, whole_milliseconds};
+pub use metrics::ActivityReading;
 pub use rates::{OutcomeCounts, Rates};
 pub use snapshot::{ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, Snapshot};
 pub use telemetry::Telemetry;

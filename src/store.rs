@@ -36,6 +36,7 @@ mod sentence;
 mod server_table;
 mod starts;
 mod statement;
+mod stored_values;
 mod tables;
 mod unsafe_table;
 mod widen;
@@ -55,8 +56,9 @@ pub use connect::{Database, missing_file};
 pub use database_key::database_key;
 pub(crate) use dead_letters::too_many_dead_letters;
 pub use dead_letters::{
-    LetterCount, LetterSummary, count_letters, count_recent_letters, discard_letters, last_letter,
-    letter_before_newest, list_letters, max_dead_letters, read_letters, select_letters,
+    LetterCount, LetterSummary, count_letters, count_recent_letters, count_recent_letters_by_flow,
+    discard_letters, last_letter, letter_before_newest, list_letters, max_dead_letters, read_letters,
+    select_letters,
 };
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;

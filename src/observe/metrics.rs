@@ -8,6 +8,7 @@
 //! Workers count once for each transaction, not for each message, and never wait for a reader.
 //! A test compares `docs/METRICS.md` with this module.
 
+mod activity;
 mod broker;
 mod database;
 mod dead_letters;
@@ -18,6 +19,7 @@ mod flows;
 mod histogram;
 mod known;
 
+pub use activity::{ActivityReading, FlowActivity};
 pub use broker::BrokerMetrics;
 pub use database::{DatabaseMetrics, ErrorKind};
 pub use dead_letters::DeadLetterMetrics;

@@ -1,6 +1,6 @@
 //! Reads, counts and deletes dead letters. [`LetterReplay`](super::LetterReplay) replays them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::prelude::DateTime;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
@@ -177,20 +177,43 @@ pub async fn count_recent_letters(
     since_us: i64,
     limit: u64,
 ) -> Result<(Vec<LetterCount>, u64), StoreError> {
+    let counts = count_newest(database, "reason", since_us, limit).await?;
+    let counted = counts.iter().map(|(_, rows)| rows).sum();
+    let count = |(reason, rows): (Option<String>, u64)| LetterCount {
+        flow_code: None,
+        reason: reason.unwrap_or_default(),
+        rows,
+    };
+    Ok((counts.into_iter().map(count).collect(), counted))
+}
+
+/// As [`count_recent_letters`], by the code of the flow.
+pub async fn count_recent_letters_by_flow(
+    database: &Database,
+    since_us: i64,
+    limit: u64,
+) -> Result<HashMap<String, u64>, StoreError> {
+    let counts = count_newest(database, "flow_code", since_us, limit).await?;
+    Ok(counts.into_iter().filter_map(|(code, rows)| Some((code?, rows))).collect())
+}
+
+/// Counts by a column. The newest rows are read by their ids, so a large table costs no more.
+async fn count_newest(
+    database: &Database,
+    column: &str,
+    since_us: i64,
+    limit: u64,
+) -> Result<Vec<(Option<String>, u64)>, StoreError> {
     let sql = format!(
-        "SELECT reason, COUNT(*) AS row_count FROM (SELECT reason, occurred_at FROM dead_letters ORDER BY id DESC \
-         LIMIT {limit}) AS newest WHERE occurred_at >= ? GROUP BY reason ORDER BY reason"
+        "SELECT {column} AS counted, COUNT(*) AS row_count FROM (SELECT {column}, occurred_at FROM dead_letters \
+         ORDER BY id DESC LIMIT {limit}) AS newest WHERE occurred_at >= ? GROUP BY {column} ORDER BY {column}"
     );
-    let mut counts = Vec::new();
-    for row in query(database, sql, [database.dialect.instant(since_us)]).await? {
-        let read = || -> Result<_, DbErr> {
-            let rows: i64 = row.try_get("", "row_count")?;
-            Ok(LetterCount { flow_code: None, reason: row.try_get("", "reason")?, rows: rows.unsigned_abs() })
-        };
-        counts.push(read().while_doing(READING)?);
-    }
-    let counted = counts.iter().map(|count| count.rows).sum();
-    Ok((counts, counted))
+    let read = |row: &QueryResult| {
+        let rows: i64 = row.try_get("", "row_count")?;
+        Ok((row.try_get("", "counted")?, rows.unsigned_abs()))
+    };
+    let rows = query(database, sql, [database.dialect.instant(since_us)]).await?;
+    rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(READING)
 }
 
 /// Ids of selected dead letters in `(after, last]`, ascending, and the id to continue after. A page may be empty;

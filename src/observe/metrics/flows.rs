@@ -1,9 +1,10 @@
 //! Message counters by flow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::activity::{ActivityReading, FlowActivity};
 use super::endpoints::{AttemptCounts, AttemptOutcome};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
@@ -24,6 +25,7 @@ pub struct FlowMetrics {
     /// Codes of the flows with counters of their own.
     codes: RwLock<HashMap<FlowId, Arc<str>>>,
     others: FlowCounters,
+    activity: FlowActivity,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl FlowMetrics {
     /// kept, and those of removed flows are dropped.
     pub fn set<'a>(&self, flows: impl Iterator<Item = (FlowId, &'a str)> + Clone) {
         let codes = flows.clone().map(|(_, code)| code);
+        self.activity.retain(&codes.clone().collect::<HashSet<_>>());
         let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *own);
         for code in codes.clone() {
@@ -114,6 +117,7 @@ impl FlowMetrics {
                 tallies.entry(code).or_default().count(result);
             }
         }
+        self.activity.count(tallies.iter().map(|(code, tally)| (*code, tally.received)));
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
         for (code, tally) in tallies {
             match own.get(code) {
@@ -121,6 +125,12 @@ impl FlowMetrics {
                 None => self.others.add(&FlowTally { last_message_id: None, ..tally }),
             }
         }
+    }
+
+    /// Returns the recent messages of all flows that have processed one, by code.
+    #[must_use]
+    pub fn activity(&self) -> HashMap<Arc<str>, ActivityReading> {
+        self.activity.read()
     }
 
     /// Counts an attempt to post a message of the flow.

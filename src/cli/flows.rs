@@ -17,7 +17,7 @@ use super::history::{self, HistoryPage};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, problem_lines, visible};
 use crate::control::view::{FlowDetailsView, FlowVerdictView, FlowView};
-use crate::control::{CheckedFlow, Control, ControlError};
+use crate::control::{CheckedFlow, Control, ControlError, FlowFilter};
 use crate::domain::edit_history::EditedKind;
 use crate::domain::problem::Problem;
 
@@ -30,11 +30,28 @@ pub(super) struct FlowsCommand {
     action: FlowsAction,
 }
 
+/// Conditions on flows; all have to be met.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+struct FlowFilterArguments {
+    /// Only enabled flows, or only disabled ones.
+    #[arg(long, value_name = "true|false")]
+    enabled: Option<bool>,
+    /// Only flows with this action.
+    #[arg(long)]
+    action: Option<String>,
+    /// Only flows with this text in code, description or topic, in any case.
+    #[arg(long)]
+    text: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 enum FlowsAction {
-    /// List all flows.
+    /// List flows.
     #[command(after_help = EXIT_CODES)]
-    List,
+    List {
+        #[command(flatten)]
+        filter: FlowFilterArguments,
+    },
     /// Show a flow: its columns, and how many posts wait. Secrets are shown as ***.
     #[command(after_help = EXIT_CODES)]
     Show {
@@ -69,6 +86,9 @@ enum FlowsAction {
         code: String,
         #[command(flatten)]
         fields: FlowFields,
+        /// Say what the edit would do, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Try a message by its real transaction, which is rolled back, or run the tests of a file.
     #[command(after_help = rehearse::HELP)]
@@ -86,9 +106,6 @@ enum FlowsAction {
         /// Codes of the flows.
         #[arg(value_name = "CODE", required = true)]
         codes: Vec<String>,
-        /// Say what the edit would do, and change nothing.
-        #[arg(long)]
-        dry_run: bool,
     },
     /// Remove flows, all or none. Their stored messages stay, and their waiting posts become dead letters.
     #[command(after_help = EXIT_CODES)]
@@ -174,7 +191,7 @@ async fn perform(control: &Control, action: FlowsAction) -> Result<CommandReport
         FlowsAction::Lint { .. } | FlowsAction::Diff { .. } => Ok(CommandReport::default()),
         FlowsAction::Export { codes, servers } => as_code::export(control, &codes, servers).await,
         FlowsAction::Apply { file, options } => as_code::apply(control, &file, options).await,
-        FlowsAction::List => list(control).await,
+        FlowsAction::List { filter } => list(control, filter).await,
         FlowsAction::Show { code } => show(control, &code).await,
         FlowsAction::Validate { codes, .. } => validate(control, &codes).await,
         FlowsAction::Add { code, fields, last_msg_id } => {
@@ -192,9 +209,13 @@ async fn perform(control: &Control, action: FlowsAction) -> Result<CommandReport
     }
 }
 
-async fn list(control: &Control) -> Result<CommandReport, ControlError> {
-    let flows: Vec<FlowView> = control.flows().await?.iter().map(FlowView::new).collect();
-    let text = if flows.is_empty() {
+async fn list(control: &Control, filter: FlowFilterArguments) -> Result<CommandReport, ControlError> {
+    let FlowFilterArguments { enabled, action, text } = filter;
+    let filter = FlowFilter { enabled, action, text, ..FlowFilter::default() };
+    let flows: Vec<FlowView> = control.selected_flows(&filter).await?.iter().map(FlowView::new).collect();
+    let text = if flows.is_empty() && filter != FlowFilter::default() {
+        "No flow matches.\n".to_owned()
+    } else if flows.is_empty() {
         "There are no flows: `mqtt-gateway flows add --help` says how to add one.\n".to_owned()
     } else {
         list_table(&flows)

@@ -1,8 +1,17 @@
 //! Reads flows.
 
-use super::{CheckedFlow, Control, ControlError};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::time_text::parse_time;
+use super::{Control, ControlError};
 use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::problem::Problem;
+use crate::domain::value_series::{ValueSeries, numeric_series};
+use crate::inbox::avoided_filters;
+use crate::observe::ActivityReading;
 use crate::store;
 
 /// The name of the rows in errors.
@@ -11,10 +20,20 @@ pub(super) const WHAT: &str = "flow";
 /// Rows that are read at once for a page.
 const FLOWS_AT_ONCE: usize = 1_000;
 
+/// Most of the newest dead letters that are counted.
+pub(super) const MAX_COUNTED: u64 = 10_000;
+
 impl Control {
     /// All flows, in the order of their ids.
     pub async fn flows(&self) -> Result<Vec<FlowRecord>, ControlError> {
         Ok(store::read_flows(&self.database).await?)
+    }
+
+    /// The selected flows, in the order of their ids.
+    pub async fn selected_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, ControlError> {
+        let mut flows = self.flows().await?;
+        flows.retain(|flow| filter.selects(&flow.definition));
+        Ok(flows)
     }
 
     /// At most `limit` selected flows in the order of their ids, after the id `after`, and the last id if more may
@@ -42,40 +61,81 @@ impl Control {
         }
     }
 
-    /// At most `limit` selected flows after the flow with the code `after`, in an order, with their problems. Names of
-    /// endpoints are not resolved.
+    /// At most `limit` selected flows in an order, after the first `skip`, with their problems and recent messages.
+    /// Names of endpoints are not resolved.
     pub async fn find_flows(
         &self,
         filter: &FlowFilter,
         order: FlowOrder,
-        after: Option<&str>,
-        limit: usize,
+        activity: &HashMap<Arc<str>, ActivityReading>,
+        (skip, limit): (usize, usize),
     ) -> Result<FoundFlows, ControlError> {
         let flows = self.flows().await?;
+        let set = FlowSet::new(flows.iter().map(|flow| &flow.definition));
+        let refused = self.refused_filters();
+        let dead = self.recent_letters_by_flow().await?;
         let mut found: Vec<&FlowRecord> =
             flows.iter().filter(|flow| filter.selects(&flow.definition)).collect();
-        match order {
-            FlowOrder::Code => found.sort_by(|a, b| a.definition.code.cmp(&b.definition.code)),
-            FlowOrder::Newest => found.sort_by_key(|flow| std::cmp::Reverse(flow.id)),
+        if filter.unusable {
+            found.retain(|flow| {
+                let problems = self.row_problems(&flow.definition, &set, &refused);
+                flow.definition.is_enabled() && problems.iter().any(Problem::is_error)
+            });
         }
-        let start = after.map_or(0, |after| match order {
-            FlowOrder::Code => found.partition_point(|flow| flow.definition.code.as_str() <= after),
-            // The next page of a list whose last flow was removed is empty.
-            FlowOrder::Newest => found
-                .iter()
-                .position(|flow| flow.definition.code == after)
-                .map_or(found.len(), |place| place + 1),
-        });
-        let set = FlowSet::new(flows.iter().map(|flow| &flow.definition));
-        let page = found.iter().skip(start).take(limit).map(|flow| CheckedFlow {
+        let activity_of = |flow: &FlowRecord| activity.get(flow.definition.code.as_str()).copied();
+        let dead_of = |flow: &FlowRecord| dead.get(&flow.definition.code).copied().unwrap_or_default();
+        found.sort_by(|a, b| a.definition.code.cmp(&b.definition.code));
+        match order {
+            FlowOrder::Code => {}
+            FlowOrder::Newest => found.sort_by_key(|flow| Reverse(flow.id)),
+            FlowOrder::Number => found.sort_by_key(|flow| Reverse(flow.last_msg_id)),
+            FlowOrder::LastMessage => {
+                found.sort_by_key(|flow| Reverse(activity_of(flow).map(|activity| activity.last_at)));
+            }
+            FlowOrder::DeadLetters => found.sort_by_key(|flow| Reverse(dead_of(flow))),
+            FlowOrder::Rate => found.sort_by(|a, b| {
+                let rate = |flow| activity_of(flow).map_or(-1.0, |activity| activity.per_minute);
+                rate(b).total_cmp(&rate(a))
+            }),
+        }
+        let page = found.iter().skip(skip).take(limit).map(|flow| FoundFlow {
+            problems: self.row_problems(&flow.definition, &set, &refused),
+            activity: activity_of(flow),
+            dead_letters: dead_of(flow),
             flow: (*flow).clone(),
-            problems: check_flow(&flow.definition, &set, &self.settings.http_route.networks),
         });
-        Ok(FoundFlows {
-            flows: page.collect(),
-            total: found.len(),
-            has_more: found.len() > start.saturating_add(limit),
-        })
+        Ok(FoundFlows { flows: page.collect(), total: found.len() })
+    }
+
+    /// The problems that the row of a flow shows, and whether the broker refuses its filter.
+    fn row_problems(
+        &self,
+        flow: &FlowDefinition,
+        set: &FlowSet<'_>,
+        refused: &HashSet<String>,
+    ) -> Vec<Problem> {
+        let mut problems = check_flow(flow, set, &self.settings.http_route.networks);
+        if refused.contains(&flow.topic) {
+            problems.insert(0, refused_filter());
+        }
+        problems
+    }
+
+    /// The problem of a flow whose filter the broker refuses.
+    #[must_use]
+    pub fn refusal(&self, flow: &FlowDefinition) -> Option<Problem> {
+        self.refused_filters().contains(&flow.topic).then(refused_filter)
+    }
+
+    /// The filters that the broker refuses, as far as this machine has the inbox.
+    fn refused_filters(&self) -> HashSet<String> {
+        avoided_filters(&self.settings.inbox.dir).unwrap_or_default().into_iter().collect()
+    }
+
+    /// Dead letters of the last 24 hours by the code of the flow, among the newest 10,000.
+    async fn recent_letters_by_flow(&self) -> Result<HashMap<String, u64>, ControlError> {
+        let since = parse_time("24h").unwrap_or_default();
+        Ok(store::count_recent_letters_by_flow(&self.database, since, MAX_COUNTED).await?)
     }
 
     /// The flow with exactly this code.
@@ -89,30 +149,59 @@ impl Control {
         find(&self.flows().await?, code).cloned()
     }
 
+    /// The numbers that a flow stored last, by attribute, as far as they are among the newest rows of all flows.
+    pub async fn flow_values(&self, code: &str) -> Result<Vec<ValueSeries>, ControlError> {
+        Ok(numeric_series(&store::newest_values(&self.database, code).await?))
+    }
+
     /// The number of posts of a flow that wait in the outbox.
     pub async fn waiting_posts(&self, flow: &FlowRecord) -> Result<u64, ControlError> {
         Ok(store::waiting_posts(&self.database, flow.id).await?)
     }
 }
 
-/// The order of a list of flows.
+fn refused_filter() -> Problem {
+    let remedy = "allow the filter in the access rules of the broker, or correct it";
+    Problem::error("topic", "the broker refuses this filter", remedy)
+}
+
+/// The order of a list of flows. Equal ones are ordered by code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlowOrder {
     /// By code.
     Code,
     /// The newest first.
     Newest,
+    /// The highest sequence number first.
+    Number,
+    /// The most messages per minute first.
+    Rate,
+    /// The latest message first.
+    LastMessage,
+    /// The most recent dead letters first.
+    DeadLetters,
 }
 
 /// A page of flows.
 #[derive(Debug)]
 pub struct FoundFlows {
-    /// The flows of the page, with the problems that their rows show.
-    pub flows: Vec<CheckedFlow>,
+    /// The flows of the page.
+    pub flows: Vec<FoundFlow>,
     /// Number of selected flows on all pages.
     pub total: usize,
-    /// Whether more follow.
-    pub has_more: bool,
+}
+
+/// A flow of a list.
+#[derive(Debug)]
+pub struct FoundFlow {
+    /// The row.
+    pub flow: FlowRecord,
+    /// The problems that the row shows, errors first.
+    pub problems: Vec<Problem>,
+    /// Its recent messages in this gateway; none since the start.
+    pub activity: Option<ActivityReading>,
+    /// Its dead letters of the last 24 hours, among the newest 10,000 of all.
+    pub dead_letters: u64,
 }
 
 /// Conditions on flows; all have to be met.
@@ -124,6 +213,8 @@ pub struct FlowFilter {
     pub action: Option<String>,
     /// A text in its code, description or topic, in any case.
     pub text: Option<String>,
+    /// Only enabled flows that cannot work, where problems are looked for.
+    pub unusable: bool,
 }
 
 impl FlowFilter {

@@ -219,9 +219,16 @@ pub(super) fn unusable(error: &LoadServerError) -> Problem {
     Problem::error(field, error, remedy)
 }
 
-fn warnings_unless_errors(server: &ServerRecord) -> Result<Vec<Problem>, ControlError> {
+/// The problems of a broker, as far as its row shows them.
+#[must_use]
+pub fn problems(server: &ServerRecord) -> Vec<Problem> {
     let mut problems = server.definition.check();
     problems.extend(store::broker_of(server).err().as_ref().map(unusable));
+    problems
+}
+
+fn warnings_unless_errors(server: &ServerRecord) -> Result<Vec<Problem>, ControlError> {
+    let problems = problems(server);
     if problems.iter().any(Problem::is_error) {
         return Err(ControlError::Invalid { problems });
     }

@@ -56,11 +56,21 @@ impl Control {
         Ok(AddedToken { token, text })
     }
 
+    /// The token with this name.
+    pub async fn token(&self, name: &str) -> Result<StoredToken, ControlError> {
+        let found = self.tokens().await?.into_iter().find(|token| token.name == name);
+        found.ok_or_else(|| unknown(name))
+    }
+
     /// Revokes a token. Running gateways refuse it within seconds.
     pub async fn revoke_token(&self, name: &str) -> Result<(), ControlError> {
         if store::delete_token(&self.database, name).await? {
             return Ok(());
         }
-        Err(ControlError::not_found(WHAT, name, "`mqtt-gateway tokens list` shows the names"))
+        Err(unknown(name))
     }
+}
+
+fn unknown(name: &str) -> ControlError {
+    ControlError::not_found(WHAT, name, "`mqtt-gateway tokens list` shows the names")
 }

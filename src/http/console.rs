@@ -12,18 +12,28 @@
 
 mod actors;
 mod assets;
+mod broker_form;
+mod brokers;
 mod charts;
 mod deliveries;
 mod demo;
 mod fields;
 mod flow_form;
 mod flows;
+mod history;
+mod inputs;
 mod letters;
+mod links;
 mod live;
 mod login;
 mod overview;
 mod page;
+mod post_attempts;
+mod question;
+mod replicas;
 mod sessions;
+mod shell;
+mod tokens;
 mod visible_text;
 mod visitor;
 
@@ -84,7 +94,32 @@ pub(super) fn routes(
         .service(page("/flow/test").route(show().to(flow_form::show_test)).route(act().to(flow_form::test)))
         .service(page("/flow/edit").route(show().to(flow_form::show_edit)).route(act().to(flow_form::edit)))
         .service(page("/flow/new").route(show().to(flow_form::show_new)).route(act().to(flow_form::add)))
+        .service(page("/brokers").route(show().to(brokers::list)))
+        .service(page("/broker").route(show().to(brokers::show)))
+        .service(page("/broker/test").route(act().to(brokers::test)))
+        .service(page("/broker/enable").route(act().to(brokers::enable)))
+        .service(page("/broker/disable").route(act().to(brokers::disable)))
+        .service(
+            page("/broker/remove")
+                .route(show().to(brokers::confirm_removal))
+                .route(act().to(brokers::remove)),
+        )
+        .service(
+            page("/broker/edit").route(show().to(broker_form::show_edit)).route(act().to(broker_form::edit)),
+        )
+        .service(
+            page("/broker/new").route(show().to(broker_form::show_new)).route(act().to(broker_form::add)),
+        )
+        .service(page("/replicas").route(show().to(replicas::list)))
+        .service(page("/history").route(show().to(history::list)))
+        .service(page("/tokens").route(show().to(tokens::list)).route(act().to(tokens::add)))
+        .service(
+            page("/token/revoke")
+                .route(show().to(tokens::confirm_revocation))
+                .route(act().to(tokens::revoke)),
+        )
         .service(page("/deliveries").route(show().to(deliveries::list)))
+        .service(page("/deliveries/posts").route(show().to(deliveries::list_posts)))
         .service(page("/deliveries/retry").route(act().to(deliveries::retry)))
         .service(
             page("/deliveries/cancel")
@@ -93,6 +128,7 @@ pub(super) fn routes(
         )
         .service(page("/dead-letters").route(show().to(letters::list)))
         .service(page("/dead-letter").route(show().to(letters::show)))
+        .service(page("/dead-letter/test").route(act().to(letters::test)))
         .service(
             page("/dead-letters/replay")
                 .route(show().to(letters::confirm_replay))

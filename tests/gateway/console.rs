@@ -1,6 +1,8 @@
 //! The console, asked as a browser would, and in a real one.
 
+mod admin_pages;
 mod browser;
+mod flow_pages;
 mod hostile;
 mod sessions;
 mod tasks;

@@ -3,20 +3,19 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::replicas::ReplicaStatus;
+use crate::control::flows::MAX_COUNTED;
 use crate::control::time_text::{parse_time, shown_time};
 use crate::control::view::{FlowVerdictView, LetterCountView};
 use crate::control::{CheckedFlow, Control, ControlError};
 use crate::domain::flow_check::{FlowSet, check_flow};
-use crate::domain::problem::Problem;
 use crate::domain::flow_definition::FlowRecord;
+use crate::domain::problem::Problem;
 use crate::inbox::avoided_filters;
 use crate::store;
 
 /// Most flows that are named.
 const MAX_NAMED: usize = 100;
-
-/// Most of the newest dead letters that are counted.
-const MAX_COUNTED: u64 = 10_000;
 
 /// What the database has.
 #[derive(Debug, Serialize, ToSchema)]

@@ -51,7 +51,7 @@ pub(super) async fn list_flows(
     query: Query<FlowsQuery>,
 ) -> Result<ApiAnswer, ApiProblem> {
     let FlowsQuery { enabled, action, text } = query.into_inner();
-    let filter = FlowFilter { enabled, action, text };
+    let filter = FlowFilter { enabled, action, text, ..FlowFilter::default() };
     thread
         .run(async move |control| {
             let (flows, last) = control.flows_page(&filter, page.after()?, page.limit).await?;

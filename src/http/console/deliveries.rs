@@ -7,12 +7,17 @@ use askama::Template;
 use tokio::time::timeout;
 
 use super::charts::grouped;
-use super::fields::link;
-use super::flows::{flow_link, shell_word};
+use super::fields::{Fields, link};
+use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, SeeOther, short_time};
+use super::post_attempts::AttemptLine;
+use super::question::Question;
+use super::shell::shell_word;
 use super::visitor::{Submission, Visitor};
-use crate::control::view::DeliveriesView;
+use crate::control::ControlError;
+use crate::control::view::{DeliveriesView, WaitingPostView};
 use crate::domain::api_token::TokenScope;
+use crate::domain::outbox::PostPlace;
 use crate::domain::posting::breaker::BreakerState;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
@@ -21,16 +26,23 @@ use crate::observe::{Telemetry, timestamp};
 /// The part of the console.
 const PART: &str = "/deliveries";
 
+/// The page of the waiting posts of a flow.
+const POSTS: &str = "/deliveries/posts";
+
+/// Posts of a page.
+const PAGE_POSTS: usize = 50;
+
 /// Maximum time of a cancellation. The page then shows the remaining posts.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Template)]
 #[template(path = "deliveries.html", config = "src/http/console/askama.toml")]
-struct WaitingPostsPage {
+struct DeliveryListPage {
     frame: PageFrame,
     notice: Option<String>,
     origins: Vec<OriginLine>,
     flows: Vec<WaitingLine>,
+    command: &'static str,
 }
 
 /// An endpoint to which this gateway has posted.
@@ -49,18 +61,33 @@ struct WaitingLine {
     view: DeliveriesView,
     oldest_at: String,
     next_attempt_at: String,
-    attempts: Option<String>,
+    attempts: Vec<AttemptLine>,
     flow_link: String,
+    posts_link: String,
     cancel_link: String,
 }
 
 #[derive(Template)]
-#[template(path = "cancel.html", config = "src/http/console/askama.toml")]
-struct CancelPage {
+#[template(path = "waiting_posts.html", config = "src/http/console/askama.toml")]
+struct WaitingPostsPage {
     frame: PageFrame,
+    notice: Option<String>,
     code: String,
-    posts: String,
+    flow_link: String,
+    posts: Vec<PostLine>,
+    first: Option<String>,
+    next: Option<String>,
+    cancel_link: String,
     command: String,
+}
+
+/// A post that waits.
+struct PostLine {
+    post: WaitingPostView,
+    since: String,
+    next_attempt_at: String,
+    attempts: Vec<AttemptLine>,
+    cancel_link: String,
 }
 
 /// Shows the list.
@@ -70,17 +97,18 @@ pub(super) async fn list(
     thread: Data<ApiThread>,
 ) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Deliveries");
-    let count = grouped(visitor.query.number("posts").unwrap_or_default().unsigned_abs());
-    let notice = match visitor.query.get("done") {
-        "retried" => Some(format!("{count} posts are due now.")),
-        "cancelled" => Some(format!("{count} posts became dead letters.")),
-        _ => None,
-    };
+    let notice = notice(&visitor.query);
     let origins = origins(&telemetry);
     let page = thread.run(async move |control| {
         let waiting = control.deliveries(None).await?;
         let flows = waiting.iter().map(|waiting| WaitingLine::new(DeliveriesView::new(waiting))).collect();
-        Page::new(&WaitingPostsPage { frame, notice, origins, flows })
+        Page::new(&DeliveryListPage {
+            frame,
+            notice,
+            origins,
+            flows,
+            command: "mqtt-gateway deliveries list",
+        })
     });
     Ok(page.await?)
 }
@@ -110,17 +138,81 @@ fn origins(telemetry: &Telemetry) -> Vec<OriginLine> {
 
 impl WaitingLine {
     fn new(view: DeliveriesView) -> Self {
+        let attempts = view.recent_attempts.as_ref().map(ToString::to_string);
+        let attempts = AttemptLine::of_column(attempts.as_deref());
         let code = view.flow_code.clone().unwrap_or_default();
         Self {
             posts: grouped(view.posts),
             oldest_at: short_time(&view.oldest_at),
             next_attempt_at: short_time(&view.next_attempt_at),
-            attempts: view.recent_attempts.as_ref().map(|attempts| format!("{attempts:#}")),
+            attempts,
             flow_link: flow_link(&code),
-            cancel_link: link("/deliveries/cancel", [("flow", code.as_str())]),
+            posts_link: posts_link(&code),
+            cancel_link: cancel_link(&code, None),
             code,
             view,
         }
+    }
+}
+
+impl PostLine {
+    fn new(code: &str, mut view: WaitingPostView) -> Self {
+        let attempts = std::mem::take(&mut view.recent_attempts);
+        Self {
+            since: short_time(&view.created_at),
+            next_attempt_at: short_time(&view.next_attempt_at),
+            attempts: attempts.into_iter().rev().map(AttemptLine::new).collect(),
+            cancel_link: cancel_link(code, Some(&view.key)),
+            post: view,
+        }
+    }
+}
+
+/// Shows the waiting posts of a flow.
+pub(super) async fn list_posts(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
+    let code = visitor.query.get("flow").to_owned();
+    let frame = visitor.frame(PART, format!("Waiting posts of {code}"));
+    let notice = notice(&visitor.query);
+    let after = visitor.query.get("after").parse::<PostPlace>().ok();
+    let page = thread.run(async move |control| {
+        let mut posts = control.waiting_post_list(&code, after.as_ref(), PAGE_POSTS + 1).await?;
+        let has_more = posts.len() > PAGE_POSTS;
+        posts.truncate(PAGE_POSTS);
+        let next = posts
+            .last()
+            .filter(|_| has_more)
+            .map(|last| link(POSTS, [("flow", code.as_str()), ("after", last.place.to_string().as_str())]));
+        Page::new(&WaitingPostsPage {
+            frame,
+            notice,
+            flow_link: flow_link(&code),
+            posts: posts.iter().map(|post| PostLine::new(&code, WaitingPostView::new(post))).collect(),
+            first: after.map(|_| posts_link(&code)),
+            next,
+            cancel_link: cancel_link(&code, None),
+            command: format!("mqtt-gateway deliveries posts --flow {}", shell_word(&code)),
+            code,
+        })
+    });
+    Ok(page.await?)
+}
+
+fn posts_link(code: &str) -> String {
+    link(POSTS, [("flow", code)])
+}
+
+/// The question whether the posts of a flow, or the post with a key, are to be cancelled.
+fn cancel_link(code: &str, key: Option<&str>) -> String {
+    let key = key.map(|key| ("key_of_post", key));
+    link("/deliveries/cancel", [("flow", code)].into_iter().chain(key))
+}
+
+fn notice(query: &Fields) -> Option<String> {
+    let count = grouped(query.number("posts").unwrap_or_default().unsigned_abs());
+    match query.get("done") {
+        "retried" => Some(format!("{count} posts are due now.")),
+        "cancelled" => Some(format!("{count} posts became dead letters.")),
+        _ => None,
     }
 }
 
@@ -131,28 +223,54 @@ pub(super) async fn retry(submission: Submission, thread: Data<ApiThread>) -> Re
     Ok(done("retried", posts.await?))
 }
 
-/// Shows the effects of a cancellation.
+/// Shows the effects of a cancellation: of one post, or of all posts of a flow.
 pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     visitor.require(TokenScope::Operate)?;
     let frame = visitor.frame(PART, "Cancel posts");
     let code = visitor.query.get("flow").to_owned();
+    let key = visitor.query.given("key_of_post");
     let page = thread.run(async move |control| {
-        let waiting = control.deliveries(Some(&code)).await?;
-        let posts = grouped(waiting.iter().map(|waiting| waiting.posts).sum());
-        let command = format!("mqtt-gateway deliveries cancel --flow {} --yes", shell_word(&code));
-        Page::new(&CancelPage { frame, code, posts, command })
+        let (posts, selected, back) = match &key {
+            None => {
+                let waiting = control.deliveries(Some(&code)).await?;
+                let posts = waiting.iter().map(|waiting| waiting.posts).sum();
+                (posts, format!("--flow {}", shell_word(&code)), PART.to_owned())
+            }
+            Some(key) => (1, shell_word(key), posts_link(&code)),
+        };
+        let posts = grouped(posts);
+        let question = Question {
+            frame,
+            part_name: "Deliveries",
+            text: format!("Cancel {posts} posts of {code}?"),
+            consequence:
+                "They are not posted. They become dead letters with the reason cancelled, which can be \
+                          replayed."
+                    .to_owned(),
+            target: "/deliveries/cancel",
+            hidden: vec![("flow", code), ("key_of_post", key.unwrap_or_default())],
+            button: format!("Cancel {posts} posts"),
+            back,
+            command: format!("mqtt-gateway deliveries cancel {selected} --yes"),
+        };
+        question.page()
     });
     Ok(page.await?)
 }
 
-/// Moves the posts of a flow to the dead letters.
+/// Moves a post, or all posts of a flow, to the dead letters.
 pub(super) async fn cancel(
     submission: Submission,
     thread: Data<ApiThread>,
 ) -> Result<SeeOther, ConsoleError> {
     let (_, fields) = submission.permitted(TokenScope::Operate)?;
     let cancelled = thread.run_long(async move |control| -> Result<u64, ApiProblem> {
-        let keys = control.delivery_keys(fields.get("flow")).await?;
+        let keys = match fields.given("key_of_post") {
+            Some(key) => vec![key.parse().map_err(|error| {
+                ControlError::invalid("key_of_post", error, "follow the links of the console")
+            })?],
+            None => control.delivery_keys(fields.get("flow")).await?,
+        };
         let mut cancelled = 0;
         let mut count = |posts| cancelled += posts;
         // Posts that were not reached in time still wait, and are in the list.

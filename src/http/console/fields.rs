@@ -32,6 +32,13 @@ impl Fields {
             .map_err(|_| ControlError::invalid(name, "this is no number", "follow the links of the console"))
     }
 
+    /// These fields with another value of this name.
+    pub(super) fn with(mut self, name: &str, value: String) -> Self {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.to_owned(), value));
+        self
+    }
+
     /// Those of these names that have a value, for a link or the hidden fields of a form.
     pub(super) fn only(&self, names: &[&str]) -> Vec<(String, String)> {
         let kept = self.0.iter().filter(|(name, value)| names.contains(&name.as_str()) && !value.is_empty());

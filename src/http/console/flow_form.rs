@@ -1,24 +1,33 @@
 //! The form of a flow: adds, edits and tests it.
 
+mod schema;
+mod testing;
+
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
+use serde_json::Value;
+
+use self::schema::{SchemaEntry, SchemaInput, is_only_shown};
+pub(super) use self::testing::{TestInputs, Tried, tried};
 
 use super::fields::{Fields, link};
-use super::flows::{PART, after_edit, flow_link};
+use super::flows::{PART, after_edit};
+use super::history::EditChange;
+use super::inputs::{CHECKED, FormInput, InputDescription, form_inputs};
+use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, Reply};
+use super::shell::shell_word;
 use super::visitor::{Submission, Visitor};
 use crate::control::view::json_text;
-use crate::control::{Control, ControlError, ExpectedVersion, FlowEdit, Rehearsal, TestMessage};
+use crate::control::{ControlError, EditPreview, ExpectedVersion, FlowEdit, PreviewedColumn, Rehearsal};
 use crate::domain::api_token::TokenScope;
-use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::flow_definition::FlowDefinition;
+use crate::domain::flow_options::{FlowOptions, OptionHelp};
 use crate::domain::masking::MaskedFlow;
 use crate::domain::problem::Problem;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
-
-/// The actions to choose from.
-const ACTIONS: [&str; 2] = ["STORE_DB", "POST_ENDPOINT"];
 
 #[derive(Template)]
 #[template(path = "flow_form.html", config = "src/http/console/askama.toml")]
@@ -30,12 +39,19 @@ struct FlowFormPage {
     version: String,
     /// The code of a new flow as it was entered.
     new_code: String,
-    inputs: Vec<FormInput>,
+    /// The fields before the schema.
+    first_inputs: Vec<FormInput>,
+    schema: SchemaInput,
+    /// The fields after the schema.
+    last_inputs: Vec<FormInput>,
+    options: Vec<OptionHelp>,
     /// Problems that belong to no field of the form.
     problems: Vec<Problem>,
     conflict: Option<String>,
+    preview: Option<PreviewCard>,
     test: TestInputs,
     rehearsal: Option<Rehearsal>,
+    command: String,
 }
 
 #[derive(Template)]
@@ -46,6 +62,33 @@ struct FlowTestPage {
     problems: Vec<Problem>,
     test: TestInputs,
     rehearsal: Option<Rehearsal>,
+    command: String,
+}
+
+/// What an edit would do, in the words of the page.
+struct PreviewCard {
+    preview: EditPreview,
+    changes: Vec<EditChange>,
+    letters_link: String,
+}
+
+impl PreviewCard {
+    fn new(preview: EditPreview) -> Self {
+        let change = |PreviewedColumn { column, before, after }: &PreviewedColumn| EditChange {
+            column: (*column).to_owned(),
+            values: (before != after).then(|| (shown(before), shown(after))),
+        };
+        Self {
+            changes: preview.columns.iter().map(change).collect(),
+            letters_link: link("/dead-letters", [("flow", preview.code.as_str())]),
+            preview,
+        }
+    }
+}
+
+/// A text as it is, and any other value as JSON.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 impl FlowFormPage {
@@ -60,82 +103,38 @@ impl FlowTestPage {
     }
 }
 
-/// A message to test.
-struct TestInputs {
-    topic: String,
-    payload: String,
-}
-
-/// A field of the form.
-struct FormInput {
-    name: &'static str,
-    label: &'static str,
-    help: &'static str,
-    kind: FormInputKind,
-    value: String,
-    problems: Vec<Problem>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FormInputKind {
-    Line,
-    Text,
-    Action,
-}
-
-impl FormInput {
-    /// The values to choose from; also an unknown one that the row has.
-    fn choices(&self) -> Vec<&str> {
-        let own = Some(self.value.as_str()).filter(|own| !own.is_empty() && !ACTIONS.contains(own));
-        ACTIONS.into_iter().chain(own).collect()
-    }
-
-    fn is(&self, kind: &str) -> bool {
-        matches!(
-            (self.kind, kind),
-            (FormInputKind::Line, "line") | (FormInputKind::Text, "text") | (FormInputKind::Action, "action")
-        )
-    }
-}
-
-/// The fields of the form: column, label, help, kind.
-const INPUTS: [(&str, &str, &str, FormInputKind); 7] = [
-    (
+/// The fields of the form before the schema.
+const FIRST_INPUTS: [InputDescription; 3] = [
+    InputDescription::line(
         "topic",
         "Topic filter",
         "Which messages the flow gets: sensors/+/temperature, alarms/#.",
-        FormInputKind::Line,
     ),
-    (
+    InputDescription::choice(
         "action",
         "Action",
         "Store messages in the database, or post them to an endpoint.",
-        FormInputKind::Action,
+        &["STORE_DB", "POST_ENDPOINT"],
     ),
-    ("description", "Description", "For people.", FormInputKind::Line),
-    (
-        "payload_schema",
-        "Schema",
-        "Required fields and their types, such as {\"value\": \"number\"}, or a JSON Schema.",
-        FormInputKind::Text,
-    ),
-    (
+    InputDescription::line("description", "Description", "For people."),
+];
+
+/// The fields of the form after the schema.
+const LAST_INPUTS: [InputDescription; 3] = [
+    InputDescription::line(
         "endpoint_url",
         "Endpoint",
         "URL that messages are posted to. *** stands for a secret that stays as it is.",
-        FormInputKind::Line,
     ),
-    (
-        "options",
-        "Options",
-        "A JSON object; docs/POSTING.md lists them. *** stands for a secret that stays as it is.",
-        FormInputKind::Text,
-    ),
-    (
+    InputDescription::line(
         "message_key",
         "Message key",
         "Where the producer's key is, so that a repeated message counts once.",
-        FormInputKind::Line,
+    ),
+    InputDescription::text(
+        "options",
+        "Options",
+        "A JSON object, such as {\"delivery\": {\"timeout_seconds\": 5}}. *** stands for a secret that stays as it is.",
     ),
 ];
 
@@ -191,38 +190,41 @@ impl FormValues {
 struct Shown {
     problems: Vec<Problem>,
     conflict: Option<String>,
+    preview: Option<PreviewCard>,
+    test: TestInputs,
     rehearsal: Option<Rehearsal>,
 }
 
 fn form_page(
     frame: PageFrame,
-    code: &str,
-    version: &str,
+    (code, version): (&str, &str),
     value: impl Fn(&str) -> String,
+    schema: SchemaEntry,
     shown: Shown,
 ) -> FlowFormPage {
-    let (own, other): (Vec<Problem>, Vec<Problem>) = shown
-        .problems
-        .into_iter()
-        .partition(|problem| INPUTS.iter().any(|(name, ..)| *name == problem.field));
-    let inputs = INPUTS.iter().map(|(name, label, help, kind)| FormInput {
-        name,
-        label,
-        help,
-        kind: *kind,
-        value: value(name),
-        problems: own.iter().filter(|problem| problem.field == *name).cloned().collect(),
-    });
+    let (first_inputs, problems) = form_inputs(&FIRST_INPUTS, &value, shown.problems);
+    let (last_inputs, problems) = form_inputs(&LAST_INPUTS, &value, problems);
+    let (schema_problems, problems) =
+        problems.into_iter().partition(|problem| problem.field == "payload_schema");
     FlowFormPage {
         frame,
         code: code.to_owned(),
         version: version.to_owned(),
         new_code: value("new_code"),
-        inputs: inputs.collect(),
-        problems: other,
+        first_inputs,
+        schema: SchemaInput::new(schema, schema_problems),
+        last_inputs,
+        options: FlowOptions::help(),
+        problems,
         conflict: shown.conflict,
-        test: TestInputs { topic: value("test_topic"), payload: value("test_payload") },
+        preview: shown.preview,
+        test: shown.test,
         rehearsal: shown.rehearsal,
+        command: if code.is_empty() {
+            "mqtt-gateway flows add --help".to_owned()
+        } else {
+            format!("mqtt-gateway flows edit {} --help", shell_word(code))
+        },
     }
 }
 
@@ -235,37 +237,66 @@ pub(super) async fn show_edit(visitor: Visitor, thread: Data<ApiThread>) -> Resu
         let flow = control.flow(&code).await?;
         let (values, version) = (FormValues::of_flow(&flow.definition), control.version(&flow).await?);
         let value = |name: &str| values.get(name).to_owned();
-        Page::new(&form_page(frame, &code, &version, value, Shown::default()))
+        let schema = SchemaEntry::of_text(values.get("payload_schema"));
+        Page::new(&form_page(frame, (&code, &version), value, schema, Shown::default()))
     });
     Ok(page.await?)
 }
 
-/// Saves the form of a flow, or tests it.
+/// Saves the form of a flow, tests it, says what it would do, or shows it in another form.
 pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Result<Reply, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Admin)?;
     let code = fields.get("code").to_owned();
     let frame = visitor.frame(PART, format!("Edit {code}"));
     let reply = thread.run_as(&visitor.caller, async move |control| {
         let flow = control.flow(&code).await?;
-        let edit = FormValues::of_flow(&flow.definition).edit(&fields);
+        let values = FormValues::of_flow(&flow.definition);
+        let (schema, schema_problem) = SchemaEntry::submitted(&fields);
+        let entered = schema.text(values.get("payload_schema"));
+        let fields = fields.with("payload_schema", entered);
+        let edit = values.edit(&fields);
         let version = fields.get("version");
-        let again = |status, shown| -> Result<Reply, ApiProblem> {
+        let again = |status, shown: Shown| -> Result<Reply, ApiProblem> {
             let value = |name: &str| fields.get(name).to_owned();
-            Ok(Reply::Show(Page::with_status(status, &form_page(frame, &code, version, value, shown))?))
+            let form = form_page(frame, (&code, version), value, schema, shown);
+            Ok(Reply::Show(Page::with_status(status, &form)?))
         };
-        if fields.get("do") == "test" {
-            let (status, problems, rehearsal) = tried(control, &flow, &fields, &edit).await?;
-            return again(status, Shown { problems, rehearsal, ..Shown::default() });
+        let test = TestInputs::of_form(&fields);
+        let refused = StatusCode::UNPROCESSABLE_ENTITY;
+        match fields.get("do") {
+            "test" | "test_last" => {
+                let Tried { status, problems, rehearsal, test } =
+                    tried(control, &flow, &fields, &edit).await?;
+                return again(status, Shown { problems, test, rehearsal, ..Shown::default() });
+            }
+            "preview" => {
+                return match control.preview_edit(&code, &edit).await {
+                    Ok(preview) => {
+                        let problems = preview.problems.clone();
+                        let preview = Some(PreviewCard::new(preview));
+                        again(StatusCode::OK, Shown { problems, preview, test, ..Shown::default() })
+                    }
+                    Err(ControlError::Invalid { problems }) => {
+                        again(refused, Shown { problems, test, ..Shown::default() })
+                    }
+                    Err(error) => Err(error.into()),
+                };
+            }
+            other if is_only_shown(other) => {
+                let problems = schema_problem.into_iter().collect();
+                return again(StatusCode::OK, Shown { problems, test, ..Shown::default() });
+            }
+            _ => {}
         }
         let expected = ExpectedVersion::OneOf(vec![version.to_owned()]);
         match control.edit_version(&code, &edit, &expected).await {
             Ok((edited, _)) => Ok(Reply::See(after_edit(&edited, "saved"))),
             Err(ControlError::Invalid { problems }) => {
-                again(StatusCode::UNPROCESSABLE_ENTITY, Shown { problems, ..Shown::default() })
+                again(refused, Shown { problems, test, ..Shown::default() })
             }
             Err(ControlError::Outdated { .. } | ControlError::Conflict { .. }) => {
                 let conflict = Some(link("/flow/edit", [("code", code.as_str())]));
-                again(StatusCode::CONFLICT, Shown { conflict, ..Shown::default() })
+                again(StatusCode::CONFLICT, Shown { conflict, test, ..Shown::default() })
             }
             Err(error) => Err(error.into()),
         }
@@ -279,48 +310,47 @@ pub(super) async fn show_new(visitor: Visitor) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Add a flow");
     let value = |name: &str| match name {
         "action" => "STORE_DB".to_owned(),
-        "payload_schema" => "{}".to_owned(),
         _ => String::new(),
     };
-    Ok(Page::new(&form_page(frame, "", "", value, Shown::default()))?)
+    let schema = SchemaEntry::of_text("{}");
+    Ok(Page::new(&form_page(frame, ("", ""), value, schema, Shown::default()))?)
 }
 
-/// Adds a flow.
+/// Adds a flow, or shows its form in another form.
 pub(super) async fn add(submission: Submission, thread: Data<ApiThread>) -> Result<Reply, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Admin)?;
     let frame = visitor.frame(PART, "Add a flow");
     let reply = thread.run_as(&visitor.caller, async move |control| {
+        let (schema, schema_problem) = SchemaEntry::submitted(&fields);
+        let text = schema.text("");
+        let fields = fields.with("payload_schema", text);
+        let again = |status, problems| -> Result<Reply, ApiProblem> {
+            let value = |name: &str| fields.get(name).to_owned();
+            let form = form_page(frame, ("", ""), value, schema, Shown { problems, ..Shown::default() });
+            Ok(Reply::Show(Page::with_status(status, &form)?))
+        };
+        if is_only_shown(fields.get("do")) {
+            return again(StatusCode::OK, schema_problem.into_iter().collect());
+        }
         let blank = FormValues(MaskedFlow::default());
-        let edit = FlowEdit { enabled: Some(fields.get("enabled") == "yes"), ..blank.edit(&fields) };
+        let edit = FlowEdit { enabled: Some(fields.get("enabled") == CHECKED), ..blank.edit(&fields) };
         match control.add_flow(fields.get("new_code"), &edit, 0).await {
             Ok(added) => Ok(Reply::See(after_edit(&added, "added"))),
-            Err(ControlError::Invalid { problems }) => {
-                let value = |name: &str| fields.get(name).to_owned();
-                let page = form_page(frame, "", "", value, Shown { problems, ..Shown::default() });
-                Ok(Reply::Show(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page)?))
-            }
+            Err(ControlError::Invalid { problems }) => again(StatusCode::UNPROCESSABLE_ENTITY, problems),
             Err(error) => Err(error.into()),
         }
     });
     Ok(reply.await?)
 }
 
-/// Shows the form for testing a message, perhaps of a dead letter.
+/// Shows the form for a test.
 pub(super) async fn show_test(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     visitor.require(TokenScope::Operate)?;
-    let (code, letter) = (visitor.query.get("code").to_owned(), visitor.query.number("letter").ok());
+    let code = visitor.query.get("code").to_owned();
     let frame = visitor.frame(PART, format!("Test {code}"));
     let page = thread.run(async move |control| {
         control.flow(&code).await?;
-        let test = match letter {
-            Some(id) => {
-                let letter = control.dead_letter(id).await?;
-                let payload = String::from_utf8_lossy(&letter.payload).into_owned();
-                TestInputs { topic: letter.topic, payload }
-            }
-            None => TestInputs { topic: String::new(), payload: String::new() },
-        };
-        Page::new(&FlowTestPage { frame, code, problems: Vec::new(), test, rehearsal: None })
+        Page::new(&FlowTestPage::new(frame, &code, Tried::default()))
     });
     Ok(page.await?)
 }
@@ -332,33 +362,17 @@ pub(super) async fn test(submission: Submission, thread: Data<ApiThread>) -> Res
     let frame = visitor.frame(PART, format!("Test {code}"));
     let page = thread.run(async move |control| {
         let flow = control.flow(&code).await?;
-        let (status, problems, rehearsal) = tried(control, &flow, &fields, &FlowEdit::default()).await?;
-        let test = TestInputs {
-            topic: fields.get("test_topic").to_owned(),
-            payload: fields.get("test_payload").to_owned(),
-        };
-        Page::with_status(status, &FlowTestPage { frame, code, problems, test, rehearsal })
+        let tried = tried(control, &flow, &fields, &FlowEdit::default()).await?;
+        Page::with_status(tried.status, &FlowTestPage::new(frame, &code, tried))
     });
     Ok(page.await?)
 }
 
-/// Rehearses the message of a form for a flow after an edit.
-async fn tried(
-    control: &Control,
-    flow: &FlowRecord,
-    fields: &Fields,
-    edit: &FlowEdit,
-) -> Result<(StatusCode, Vec<Problem>, Option<Rehearsal>), ApiProblem> {
-    let payload = Some(fields.get("test_payload")).filter(|payload| !payload.is_empty());
-    let message = TestMessage {
-        topic: fields.given("test_topic"),
-        payload: payload.map(|payload| payload.as_bytes().to_vec()),
-        ..TestMessage::default()
-    };
-    match control.rehearse(&flow.definition.code, message, edit).await {
-        Ok(rehearsal) => Ok((StatusCode::OK, rehearsal.problems.clone(), Some(rehearsal))),
-        Err(ControlError::Invalid { problems }) => Ok((StatusCode::UNPROCESSABLE_ENTITY, problems, None)),
-        Err(error) => Err(error.into()),
+impl FlowTestPage {
+    fn new(frame: PageFrame, code: &str, tried: Tried) -> Self {
+        let Tried { problems, test, rehearsal, .. } = tried;
+        let command = format!("mqtt-gateway flows test {}", shell_word(code));
+        Self { frame, code: code.to_owned(), problems, test, rehearsal, command }
     }
 }
 
@@ -376,12 +390,16 @@ mod tests {
         }
     }
 
+    fn names() -> impl Iterator<Item = &'static str> {
+        FIRST_INPUTS.iter().chain(&LAST_INPUTS).map(|input| input.name).chain(["payload_schema"])
+    }
+
     #[test]
     fn form_that_was_not_touched_is_no_edit() {
         let values = FormValues::of_flow(&flow());
         assert_eq!(values.get("payload_schema"), "{\n  \"b\": \"number\"\n}");
         assert_eq!(values.get("endpoint_url"), "http://h/?token=***");
-        let pairs = INPUTS.iter().map(|(name, ..)| (*name, values.get(name)));
+        let pairs = names().map(|name| (name, values.get(name)));
         let sent = link("", pairs).replace("%0A", "%0D%0A");
         let fields = Fields::parse(sent.trim_start_matches('?').as_bytes());
         assert_eq!(values.edit(&fields), FlowEdit::default());
@@ -390,8 +408,7 @@ mod tests {
     #[test]
     fn only_changed_fields_are_edited() {
         let values = FormValues::of_flow(&flow());
-        let pairs =
-            INPUTS.iter().map(|(name, ..)| (*name, if *name == "topic" { "c" } else { values.get(name) }));
+        let pairs = names().map(|name| (name, if name == "topic" { "c" } else { values.get(name) }));
         let fields = Fields::parse(link("", pairs).trim_start_matches('?').as_bytes());
         assert_eq!(values.edit(&fields), FlowEdit { topic: Some("c".to_owned()), ..FlowEdit::default() });
     }

@@ -3,21 +3,26 @@
 use actix_web::web::Data;
 use askama::Template;
 
-use super::charts::grouped;
+use super::charts::{ValueChart, grouped};
 use super::fields::{Fields, link, link_with};
+use super::history::EditRow;
+use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, SeeOther, short_time};
+use super::shell::{command_line, shell_word};
 use super::visitor::{Submission, Visitor};
 use crate::control::view::json_text;
 use crate::control::{
-    CheckedFlow, Control, ControlError, EditedFlow, FlowEdit, FlowFilter, FlowOrder, HistoryEntryView,
+    Control, ControlError, EditedFlow, FlowEdit, FlowFilter, FlowOrder, FoundFlow, HistoryEntryView,
 };
 use crate::domain::api_token::TokenScope;
 use crate::domain::dead_letter::LetterFilter;
 use crate::domain::edit_history::EditedKind;
+use crate::domain::flow_definition::FlowRecord;
 use crate::domain::masking::MaskedFlow;
 use crate::domain::problem::Problem;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
+use crate::observe::{ActivityReading, Telemetry, timestamp};
 
 /// The part of the console.
 pub(super) const PART: &str = "/flows";
@@ -25,24 +30,41 @@ pub(super) const PART: &str = "/flows";
 /// Flows of a page.
 const PAGE_FLOWS: usize = 50;
 
+/// Highest number of a page, so that its place is a number.
+const MAX_PAGE: usize = 1_000_000;
+
 /// Most entries of the history that a page shows.
 const MAX_ENTRIES: u64 = 20;
 
 /// Fields of the query of the list, without its place.
 const CONDITIONS: [&str; 4] = ["text", "state", "action", "order"];
 
+/// The orders of the list, with their names in the query.
+const ORDERS: [(&str, &str, FlowOrder); 6] = [
+    ("", "code", FlowOrder::Code),
+    ("newest", "newest first", FlowOrder::Newest),
+    ("rate", "most messages first", FlowOrder::Rate),
+    ("latest", "latest message first", FlowOrder::LastMessage),
+    ("number", "highest number first", FlowOrder::Number),
+    ("dead", "most dead letters first", FlowOrder::DeadLetters),
+];
+
 #[derive(Template)]
 #[template(path = "flows.html", config = "src/http/console/askama.toml")]
 struct FlowListPage {
     frame: PageFrame,
     query: Fields,
+    orders: [(&'static str, &'static str, FlowOrder); 6],
     flows: Vec<FlowLine>,
     total: String,
     is_filtered: bool,
-    /// Whether this is not the first page.
-    is_later: bool,
+    /// Number of this page, from 1.
+    page: usize,
+    pages: usize,
     first: String,
-    next: Option<String>,
+    previous: String,
+    next: String,
+    command: String,
 }
 
 struct FlowLine {
@@ -52,7 +74,13 @@ struct FlowLine {
     topic: String,
     action: String,
     state: FlowHealth,
+    /// Why the flow cannot work.
+    trouble: Option<String>,
     last_msg_id: String,
+    rate: String,
+    last_at: String,
+    dead_letters: Option<String>,
+    letters_link: String,
 }
 
 /// A flow in a word.
@@ -64,7 +92,7 @@ enum FlowHealth {
 }
 
 impl FlowHealth {
-    fn new(CheckedFlow { flow, problems }: &CheckedFlow) -> Self {
+    fn new(flow: &FlowRecord, problems: &[Problem]) -> Self {
         match (flow.definition.is_enabled(), problems.iter().any(Problem::is_error)) {
             (true, true) => Self::Rejected,
             (true, false) => Self::Enabled,
@@ -100,10 +128,14 @@ struct FlowPage {
     options: String,
     problems: Vec<Problem>,
     last_msg_id: String,
+    rate: Option<String>,
+    last_at: Option<String>,
     waiting_posts: u64,
     letters: Vec<LetterLink>,
     all_letters: String,
-    history: Vec<HistoryRow>,
+    charts: Vec<ValueChart>,
+    history: Vec<EditRow>,
+    all_history: String,
     edit_link: String,
     test_link: String,
     command: String,
@@ -115,21 +147,15 @@ struct LetterLink {
     link: String,
 }
 
-struct HistoryRow {
-    id: i64,
-    at: String,
-    by: String,
-    edit: &'static str,
-    changed: String,
-    counts_from: String,
-    /// Whether the flow can be as it was after this entry.
-    is_target: bool,
-}
-
 /// Shows the list.
-pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
+pub(super) async fn list(
+    visitor: Visitor,
+    telemetry: Data<Telemetry>,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Flows");
     let query = visitor.query;
+    let activity = telemetry.metrics.flows.activity();
     let page = thread.run(async move |control| {
         let filter = FlowFilter {
             enabled: match query.get("state") {
@@ -139,24 +165,31 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
             },
             action: query.given("action"),
             text: query.given("text"),
+            unusable: query.get("state") == "unusable",
         };
-        let order = if query.get("order") == "newest" { FlowOrder::Newest } else { FlowOrder::Code };
-        let after = Some(query.get("after")).filter(|after| !after.is_empty());
-        let found = control.find_flows(&filter, order, after, PAGE_FLOWS).await?;
+        let order = ORDERS.iter().find(|(name, ..)| *name == query.get("order"));
+        let order = order.map_or(FlowOrder::Code, |(.., order)| *order);
+        let page = query.number("page").ok().and_then(|page| usize::try_from(page).ok());
+        let page = page.unwrap_or_default().clamp(1, MAX_PAGE);
+        let place = ((page - 1) * PAGE_FLOWS, PAGE_FLOWS);
+        let found = control.find_flows(&filter, order, &activity, place).await?;
         let conditions = query.only(&CONDITIONS);
-        let last = found.flows.last().filter(|_| found.has_more);
-        let next = last.map(|last| {
-            let place = ("after".to_owned(), last.flow.definition.code.clone());
-            link_with(PART, &[conditions.as_slice(), &[place]].concat())
-        });
+        let link_to = |page: usize| {
+            let page = ("page".to_owned(), page.to_string());
+            link_with(PART, &[conditions.as_slice(), &[page]].concat())
+        };
         Page::new(&FlowListPage {
             frame,
-            flows: found.flows.iter().map(FlowLine::new).collect(),
+            orders: ORDERS,
+            flows: found.flows.into_iter().map(FlowLine::new).collect(),
             total: grouped(found.total as u64),
             is_filtered: filter != FlowFilter::default(),
-            is_later: after.is_some(),
+            page,
+            pages: found.total.div_ceil(PAGE_FLOWS),
             first: link_with(PART, &conditions),
-            next,
+            previous: link_to(page - 1),
+            next: link_to(page + 1),
+            command: list_command(&filter),
             query,
         })
     });
@@ -164,26 +197,63 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
 }
 
 impl FlowLine {
-    fn new(checked: &CheckedFlow) -> Self {
-        let definition = &checked.flow.definition;
+    fn new(FoundFlow { flow, problems, activity, dead_letters }: FoundFlow) -> Self {
+        let state = FlowHealth::new(&flow, &problems);
+        let trouble =
+            problems.into_iter().find(|problem| problem.is_error() && state == FlowHealth::Rejected);
+        let definition = flow.definition;
         Self {
             link: flow_link(&definition.code),
-            code: definition.code.clone(),
-            description: definition.description.clone(),
-            topic: definition.topic.clone(),
-            action: definition.action.clone(),
-            state: FlowHealth::new(checked),
-            last_msg_id: checked.flow.last_msg_id.unwrap_or_default().to_string(),
+            letters_link: link("/dead-letters", [("flow", definition.code.as_str()), ("since", "24h")]),
+            state,
+            trouble: trouble.map(|trouble| trouble.problem),
+            last_msg_id: grouped(flow.last_msg_id.unwrap_or_default().unsigned_abs()),
+            rate: activity.map(|activity| rate_text(activity.per_minute)).unwrap_or_default(),
+            last_at: activity.map(|activity| short_time(&timestamp(activity.last_at))).unwrap_or_default(),
+            dead_letters: (dead_letters > 0).then(|| grouped(dead_letters)),
+            code: definition.code,
+            description: definition.description,
+            topic: definition.topic,
+            action: definition.action,
         }
     }
 }
 
+/// The command with the same conditions, as far as it has them.
+fn list_command(FlowFilter { enabled, action, text, unusable }: &FlowFilter) -> String {
+    if *unusable {
+        return "mqtt-gateway flows validate --all".to_owned();
+    }
+    let enabled = enabled.map(|enabled| enabled.to_string());
+    let options = [("enabled", &enabled), ("action", action), ("text", text)];
+    let options = options.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+    command_line("flows list", &options.collect::<Vec<_>>())
+}
+
+/// Messages per minute: small rates need a fraction.
+fn rate_text(per_minute: f64) -> String {
+    if per_minute > 0.0 && per_minute < 9.95 {
+        return format!("{per_minute:.1}");
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people")]
+    let whole = per_minute.round() as u64;
+    grouped(whole)
+}
+
 /// Shows a flow.
-pub(super) async fn show(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
+pub(super) async fn show(
+    visitor: Visitor,
+    telemetry: Data<Telemetry>,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
     let code = visitor.query.get("code").to_owned();
     let frame = visitor.frame(PART, code.clone());
     let notice = notice(&visitor.query);
-    let page = thread.run(async move |control| Page::new(&flow_page(control, &code, frame, notice).await?));
+    let activity = telemetry.metrics.flows.activity().remove(code.as_str());
+    let page = thread.run(async move |control| {
+        let page = flow_page(control, &code, frame, notice, activity).await?;
+        Page::new(&page)
+    });
     Ok(page.await?)
 }
 
@@ -192,20 +262,25 @@ async fn flow_page(
     code: &str,
     frame: PageFrame,
     notice: Option<String>,
+    activity: Option<ActivityReading>,
 ) -> Result<FlowPage, ApiProblem> {
     let codes = [code.to_owned()];
-    let checked = control.check_flows(&codes).await?.pop().ok_or_else(ApiProblem::internal)?;
+    let mut checked = control.check_flows(&codes).await?.pop().ok_or_else(ApiProblem::internal)?;
+    checked.problems.splice(0..0, control.refusal(&checked.flow.definition));
     let filter = LetterFilter { flow: Some(code.to_owned()), ..LetterFilter::default() };
     let letters = control.dead_letter_counts(&control.among_newest(&filter, None).await?).await?;
     let history = control.history(EditedKind::Flow, code, None, MAX_ENTRIES).await?;
+    let history: Vec<_> = history.iter().map(HistoryEntryView::new).collect();
     let flow = MaskedFlow::new(&checked.flow.definition);
     Ok(FlowPage {
         frame,
         notice,
-        state: FlowHealth::new(&checked),
+        state: FlowHealth::new(&checked.flow, &checked.problems),
         schema: json_text(flow.payload_schema.as_deref().unwrap_or_default()),
         options: json_text(flow.options.as_deref().unwrap_or_default()),
-        last_msg_id: checked.flow.last_msg_id.unwrap_or_default().to_string(),
+        last_msg_id: grouped(checked.flow.last_msg_id.unwrap_or_default().unsigned_abs()),
+        rate: activity.map(|activity| rate_text(activity.per_minute)),
+        last_at: activity.map(|activity| short_time(&timestamp(activity.last_at))),
         waiting_posts: control.waiting_posts(&checked.flow).await?,
         problems: checked.problems,
         letters: letters
@@ -217,31 +292,14 @@ async fn flow_page(
             })
             .collect(),
         all_letters: link("/dead-letters", [("flow", code)]),
-        history: history
-            .iter()
-            .enumerate()
-            .map(|(place, entry)| HistoryRow::new(place, &HistoryEntryView::new(entry)))
-            .collect(),
+        charts: control.flow_values(code).await?.into_iter().map(ValueChart::new).collect(),
+        history: EditRow::of_one(&history),
+        all_history: link("/history", [("kind", EditedKind::Flow.as_str()), ("name", code)]),
         edit_link: link("/flow/edit", [("code", code)]),
         test_link: link("/flow/test", [("code", code)]),
         command: format!("mqtt-gateway flows show {}", shell_word(code)),
         flow,
     })
-}
-
-impl HistoryRow {
-    /// The entry at this place of the history, whose newest entry is the present.
-    fn new(place: usize, entry: &HistoryEntryView) -> Self {
-        Self {
-            id: entry.id,
-            at: short_time(&entry.edited_at),
-            by: entry.edited_by.clone(),
-            edit: entry.edit,
-            changed: entry.changed.join(", "),
-            counts_from: entry.counts_from.map(|from| from.to_string()).unwrap_or_default(),
-            is_target: place > 0 && entry.after.is_some(),
-        }
-    }
 }
 
 /// Enables a flow.
@@ -324,30 +382,20 @@ fn notice(query: &Fields) -> Option<String> {
     Some(done)
 }
 
-/// The page of a flow.
-pub(super) fn flow_link(code: &str) -> String {
-    link("/flow", [("code", code)])
-}
-
-/// A code as a word for the shell.
-pub(super) fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:".contains(c);
-    if !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn command_lines_are_safe_to_copy() {
-        assert_eq!(shell_word("TEMP_1"), "TEMP_1");
-        assert_eq!(shell_word("a b; rm"), "'a b; rm'");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
-        assert_eq!(shell_word("-x"), "'-x'");
-        assert_eq!(shell_word(""), "''");
+    fn rates_are_short() {
+        let texts = [0.0, 0.04, 1.0, 9.94, 9.96, 12_345.6].map(rate_text);
+        assert_eq!(texts, ["0", "0.0", "1.0", "9.9", "10", "12,346"]);
+    }
+
+    #[test]
+    fn command_has_the_conditions() {
+        let filter =
+            FlowFilter { enabled: Some(false), text: Some("a b".to_owned()), ..FlowFilter::default() };
+        assert_eq!(list_command(&filter), "mqtt-gateway flows list --enabled false --text 'a b'");
     }
 }

@@ -1,18 +1,21 @@
 //! Dead letters: the list with its filters, the page of a letter, replay and discard.
 
+mod letter;
 mod results;
+mod shown_payload;
 
 use actix_web::web::Data;
 use askama::Template;
 
+pub(super) use self::letter::{show, test};
 pub(super) use self::results::{discard, replay};
 use super::charts::{counted, grouped};
 use super::fields::{Fields, link, link_with};
-use super::flows::{flow_link, shell_word};
 use super::page::{ConsoleError, Page, PageFrame, short_time};
+use super::shell::{command_line, shell_word};
 use super::visitor::Visitor;
 use crate::control::time_text::parse_time;
-use crate::control::view::{LetterCountView, LetterSummaryView, LetterView, json_text};
+use crate::control::view::{LetterCountView, LetterSummaryView};
 use crate::control::{Control, ControlError, LetterSelection, NEWEST_LETTERS};
 use crate::domain::api_token::TokenScope;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterReason, LetterFilter};
@@ -31,9 +34,6 @@ const PAGE_LETTERS: usize = 50;
 
 /// Most counts that a page shows.
 const MAX_COUNTS: usize = 12;
-
-/// Longest payload that a page shows, in bytes.
-const MAX_SHOWN_BYTES: usize = 64 * 1024;
 
 /// Fields of the query that select dead letters.
 const CONDITIONS: [&str; 7] = ["flow", "reason", "topic", "since", "until", "text", "id"];
@@ -89,29 +89,6 @@ struct LetterRow {
 }
 
 #[derive(Template)]
-#[template(path = "letter.html", config = "src/http/console/askama.toml")]
-struct LetterPage {
-    frame: PageFrame,
-    letter: LetterView,
-    payload: String,
-    /// Whether the payload is shown in another form than text.
-    is_base64: bool,
-    is_cut: bool,
-    attempts: Option<String>,
-    /// The flow as it is now.
-    flow: Option<LetterFlow>,
-    discard_link: String,
-    command: String,
-}
-
-struct LetterFlow {
-    link: String,
-    edit_link: String,
-    test_link: String,
-    schema: String,
-}
-
-#[derive(Template)]
 #[template(path = "confirm.html", config = "src/http/console/askama.toml")]
 struct ConfirmPage {
     frame: PageFrame,
@@ -123,6 +100,7 @@ struct ConfirmPage {
     /// The conditions again, as hidden fields.
     hidden: Vec<(String, String)>,
     back: String,
+    command: String,
 }
 
 /// The filter of a query.
@@ -191,7 +169,7 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
             next,
             replay_link: link_with("/dead-letters/replay", &conditions),
             discard_link: link_with("/dead-letters/discard", &conditions),
-            command: command("list", &conditions),
+            command: command_line("dead-letters list", &conditions),
             query,
         })
     });
@@ -278,46 +256,6 @@ fn letter_link(id: i64) -> String {
     link("/dead-letter", [("id", id.to_string().as_str())])
 }
 
-/// The command line with the same conditions.
-fn command(action: &str, conditions: &[(String, String)]) -> String {
-    let options = conditions.iter().map(|(name, value)| format!(" --{name} {}", shell_word(value)));
-    format!("mqtt-gateway dead-letters {action}{}", options.collect::<String>())
-}
-
-/// Shows a dead letter.
-pub(super) async fn show(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
-    let id = visitor.query.number("id")?;
-    let frame = visitor.frame(PART, format!("Dead letter {id}"));
-    let page = thread.run(async move |control| {
-        let letter = control.dead_letter(id).await?;
-        let flow = control.flows().await?.into_iter().find(|flow| Some(flow.id) == letter.flow_id);
-        let flow = flow.map(|flow| {
-            let code = flow.definition.code.as_str();
-            LetterFlow {
-                link: flow_link(code),
-                edit_link: link("/flow/edit", [("code", code)]),
-                test_link: link("/flow/test", [("code", code), ("letter", id.to_string().as_str())]),
-                schema: json_text(flow.definition.payload_schema.as_deref().unwrap_or_default()),
-            }
-        });
-        let letter = LetterView::new(&letter);
-        let whole = letter.payload.as_deref().or(letter.payload_base64.as_deref()).unwrap_or_default();
-        let payload = whole.get(..whole.floor_char_boundary(MAX_SHOWN_BYTES)).unwrap_or_default();
-        Page::new(&LetterPage {
-            frame,
-            payload: payload.to_owned(),
-            is_base64: letter.payload_base64.is_some(),
-            is_cut: payload.len() < whole.len(),
-            attempts: letter.recent_attempts.as_ref().map(|attempts| format!("{attempts:#}")),
-            flow,
-            discard_link: link("/dead-letters/discard", [("id", id.to_string().as_str())]),
-            command: format!("mqtt-gateway dead-letters show {id}"),
-            letter,
-        })
-    });
-    Ok(page.await?)
-}
-
 /// Shows the dead letters that a replay would process.
 pub(super) async fn confirm_replay(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     confirm(visitor, &thread, "Replay", "/dead-letters/replay").await
@@ -355,10 +293,21 @@ async fn confirm(
             } else {
                 link("/dead-letter", [("id", query.get("id"))])
             },
+            command: confirm_command(verb, &hidden),
             hidden,
         })
     });
     Ok(page.await?)
+}
+
+/// The command that does the same, without its question.
+fn confirm_command(verb: &str, conditions: &[(String, String)]) -> String {
+    let action = format!("dead-letters {}", verb.to_lowercase());
+    match conditions {
+        [] => format!("mqtt-gateway {action} --all --yes"),
+        [(name, id)] if name == "id" => format!("mqtt-gateway {action} {} --yes", shell_word(id)),
+        conditions => command_line(&action, conditions) + " --yes",
+    }
 }
 
 #[cfg(test)]
@@ -384,7 +333,7 @@ mod tests {
     #[test]
     fn command_has_the_conditions() {
         let query = Fields::parse(b"flow=A%20B&reason=&text=x");
-        let command = command("list", &query.only(&CONDITIONS));
+        let command = command_line("dead-letters list", &query.only(&CONDITIONS));
         assert_eq!(command, "mqtt-gateway dead-letters list --flow 'A B' --text x");
     }
 }

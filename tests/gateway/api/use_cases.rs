@@ -50,7 +50,12 @@ fn operators_do_their_work_by_http(world: World) {
     let told = ok(&operator.call("POST", "/explain", &json!({"topic": topic, "payload": "{}"})));
     assert_eq!(told["flows"][0]["outcome"]["dead_letter"]["reason"], "validation_failed");
 
-    let edit = admin.call("PATCH", "/flows/TEMP", &json!({"payload_schema": {"value": "string"}}));
+    let last = ok(&operator.call("POST", "/flows/TEMP/test", &json!({"last": true})));
+    assert_eq!(last["payload"], r#"{"value": "warm"}"#);
+    let change = json!({"payload_schema": {"value": "string"}});
+    let preview = ok(&operator.call("POST", "/flows/TEMP/preview", &change));
+    assert_eq!((&preview["counts_from"], &preview["letters_passing"]), (&json!(2), &json!(1)), "{preview}");
+    let edit = admin.call("PATCH", "/flows/TEMP", &change);
     assert_eq!(ok(&edit)["counts_from"], 2);
     let tried = ok(&operator.call("POST", "/flows/TEMP/test", &json!({"payload": r#"{"value": "w"}"#})));
     assert_eq!((&tried["message_id"], &tried["ok"]), (&json!(2), &json!(true)), "{tried}");
@@ -136,7 +141,14 @@ fn secrets_are_never_answered(world: World) {
     let elsewhere = json!({"endpoint_url": "https://***@elsewhere.example/hook?key=***"});
     problem(&admin.call("PATCH", "/flows/A", &elsewhere), 422, "invalid");
 
-    for path in ["/flows", "/flows/A", "/flows/A/history", "/servers", &format!("/servers/{id}")] {
+    ok(&admin.call("PATCH", &format!("/servers/{id}"), &json!({"port": null})));
+    assert_eq!(admin.read(&format!("/servers/{id}"))["port"], serde_json::Value::Null);
+    let edits = admin.read("/history?kind=server&by=root&since=1h&limit=1");
+    assert_eq!(edits["history"][0]["changed"], json!(["port"]));
+    problem(&admin.get("/history?kind=x"), 422, "invalid");
+
+    for path in ["/flows", "/flows/A", "/flows/A/history", "/history", "/servers", &format!("/servers/{id}")]
+    {
         let text = admin.get(path).body;
         assert!(!text.contains("hush") && !text.contains(SIGNING), "{path}: {text}");
     }
@@ -185,6 +197,12 @@ fn waiting_posts_are_listed_retried_and_cancelled(world: World) {
         let list = operator.read("/deliveries?flow=post");
         (list["deliveries"][0]["posts"] == 3).then_some(())
     });
+    let first = operator.read("/deliveries/posts?flow=post&limit=2");
+    let next = first["next"].as_str().unwrap().strip_prefix("/api/v1").unwrap();
+    let second = operator.read(next);
+    assert_eq!((&second["posts"][0]["message_id"], &second["next"]), (&json!(3), &Value::Null), "{second}");
+    assert_eq!(first["posts"][0]["recent_attempts"][0]["status"], 500, "{first}");
+    problem(&operator.get("/deliveries/posts?flow=none"), 404, "not_found");
     assert_eq!(ok(&operator.call("POST", "/deliveries/retry", &json!({"flow": "post"})))["due"], 3);
     problem(&operator.call("POST", "/deliveries/retry", &json!({"flow": "none"})), 404, "not_found");
     problem(&operator.call("POST", "/deliveries/cancel", &json!({})), 422, "invalid");

@@ -1,7 +1,8 @@
 """The console in a real browser: an operator's tasks, accessibility, narrow screens, and errors of the browser.
 
 Arguments: the address of the gateway, its token of scope admin, its token of scope read, and perhaps a directory for
-screenshots. Publishes nothing: the caller has a flow TEMP with the schema {"value": "number"} and a dead letter of it.
+screenshots. Publishes nothing: the caller has a flow TEMP with the schema {"value": "number"}, values and a dead letter
+of it, and a flow POST with a post that waits.
 """
 
 import sys
@@ -90,7 +91,11 @@ def first_flow(browser: Browser, address: str, admin: str) -> None:
     expect(page.get_by_label("Topic filter")).to_have_attribute("aria-invalid", "true")
     check_page(page, "flow with a mistake")
     page.get_by_label("Topic filter").fill("first/+")
-    page.get_by_label("Schema").fill('{\n  "level": "integer"\n}')
+    page.get_by_label("Name of field 1").fill("level")
+    page.get_by_label("Type of field 1").select_option("integer")
+    page.get_by_role("button", name="More rows").click()
+    expect(page.get_by_label("Name of field 11")).to_have_value("")
+    check_page(page, "more rows")
     page.get_by_role("button", name="Add").click()
     expect(page.get_by_role("status")).to_contain_text("The flow was added")
     page.get_by_role("link", name="Test a message").click()
@@ -118,11 +123,20 @@ def mend_and_replay(browser: Browser, address: str, admin: str) -> None:
     page.get_by_role("link", name="validation_failed").first.click()
     page.locator("tbody a").first.click()
     expect(page.get_by_role("region", name="Reason")).to_contain_text("validation_failed")
+    expect(page.locator("mark")).to_have_text('"warm"')
+    page.get_by_label("Payload", exact=True).last.fill('{"value": 7}')
+    page.get_by_role("button", name="Test", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text("would be stored as number")
+    check_page(page, "changed letter")
     page.get_by_role("button", name="Try").click()
     expect(page.locator("tbody")).to_contain_text("refused again")
     page.locator("tbody a").first.click()
     page.get_by_role("link", name="Edit the flow").click()
+    page.get_by_role("button", name="Edit as JSON").click()
     page.get_by_label("Schema").fill('{"value": "string"}')
+    page.get_by_role("button", name="What will this do?").click()
+    expect(page.get_by_role("status")).to_contain_text("1 of its 1 newest dead letters would be processed")
+    check_page(page, "effects of an edit")
     page.get_by_label("Payload").fill('{"value": "warm"}')
     page.get_by_role("button", name="Test with this edit").click()
     expect(page.get_by_role("status")).to_contain_text("would be stored as number")
@@ -163,6 +177,16 @@ def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None)
                 "letter": letter or "",
                 "replay": "/dead-letters/replay",
                 "discard": "/dead-letters/discard",
+                "posts": "/deliveries/posts?flow=POST",
+                "cancel": "/deliveries/cancel?flow=POST",
+                "brokers": "/brokers",
+                "broker": "/broker?id=1",
+                "broker-edit": "/broker/edit?id=1",
+                "broker-remove": "/broker/remove?id=1",
+                "replicas": "/replicas",
+                "history": "/history",
+                "tokens": "/tokens",
+                "token-revoke": "/token/revoke?name=reader",
                 "nowhere": "/flow?code=nowhere",
             }
             for what, path in places.items():
@@ -176,6 +200,50 @@ def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None)
     still.page.goto("/flow?code=TEMP")
     assert "TEMP" in still.page.title()
     still.close()
+
+
+def brokers(browser: Browser, address: str, admin: str) -> None:
+    """Adds a broker after a mistake, tests it, and removes it."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.get_by_role("link", name="Brokers").click()
+    page.get_by_role("link", name="Add a broker").click()
+    page.get_by_label("Host").fill("mqtt://127.0.0.1")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_label("Host")).to_have_attribute("aria-invalid", "true")
+    check_page(page, "broker with a mistake")
+    page.get_by_label("Host").fill("127.0.0.1")
+    page.get_by_label("Port").fill("9")
+    page.get_by_label("Enabled").uncheck()
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("status")).to_contain_text("The broker was added")
+    page.get_by_role("button", name="Test").click()
+    expect(page.get_by_role("status")).to_contain_text("cannot be used")
+    check_page(page, "broker that does not answer")
+    page.get_by_role("link", name="Remove…").click()
+    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("status")).to_contain_text("The broker was removed")
+    page.goto("/history")
+    page.get_by_text("removed", exact=True).wait_for()
+    check_page(page, "history")
+    console.close()
+
+
+def token_once(browser: Browser, address: str, admin: str) -> None:
+    """Adds a token, whose secret is shown once, and revokes it."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.get_by_role("link", name="Tokens").click()
+    page.get_by_label("Name").fill("shown-once")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("status")).to_contain_text("mqg_")
+    check_page(page, "new token")
+    page.get_by_role("link", name="Revoke shown-once…").click()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("status")).to_contain_text("was revoked")
+    console.close()
 
 
 def live_parts(browser: Browser, address: str, admin: str) -> None:
@@ -196,6 +264,8 @@ def main() -> None:
         tokens(browser, address, admin, reader)
         live_parts(browser, address, admin)
         first_flow(browser, address, admin)
+        brokers(browser, address, admin)
+        token_once(browser, address, admin)
         mend_and_replay(browser, address, admin)
         browser.close()
     print("ok")

@@ -31,8 +31,20 @@ fn hostile_texts_are_shown_as_text(world: World) {
     let payload = format!("{{\"value\": \"{SCRIPT}{}<img>\"}}", "\u{202e}".repeat(300_000));
     served.world.publish(&format!("evil/{SCRIPT}{}", "\u{202e}"), payload);
     served.world.wait_for_dead_letters(1);
+    let far = format!("{{\"a\": \"{}\", \"value\": \"{SCRIPT}{DISGUISE}<img>\"}}", "x".repeat(1_000_000));
+    served.world.publish("evil/far", far);
+    served.world.publish("evil/bytes", b"{\"value\": \"<img>\xff\"}");
+    served.world.wait_for_dead_letters(3);
     let visitor = served.visitor("admin");
-    let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
+    let letters = document(&served.world, &["dead-letters", "list"]);
+    let id_of = |place: usize| letters["dead_letters"][place]["id"].to_string();
+    let id = id_of(2);
+    let far = visitor.page(&format!("/dead-letter?id={}", id_of(1)));
+    assert_shown(&far, "a place behind a megabyte");
+    assert!(far.contains("<mark>&#34;&#60;script&#62;") && far.len() < 400_000, "{}", far.len());
+    let bytes = visitor.page(&format!("/dead-letter?id={}", id_of(0)));
+    assert_harmless(&bytes, "other bytes");
+    assert!(bytes.contains(r"<mark>\xff</mark>"), "{bytes}");
     let query = "code=%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27";
     for path in [
         "/flows".to_owned(),

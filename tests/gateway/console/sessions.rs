@@ -6,7 +6,7 @@ use test_support::world::{Backend, World};
 use super::{Browser, Served, location};
 use crate::commands::succeeds;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 24] = [
     "/",
     "/flows",
     "/flow?code=F",
@@ -20,9 +20,20 @@ const PAGES: [&str; 13] = [
     "/flows?text=x",
     "/deliveries",
     "/deliveries/cancel?flow=F",
+    "/brokers",
+    "/broker?id=1",
+    "/broker/edit?id=1",
+    "/broker/new",
+    "/broker/remove?id=1",
+    "/replicas",
+    "/history",
+    "/tokens",
+    "/token/revoke?name=t",
+    "/history?kind=flow",
+    "/deliveries/posts?flow=F",
 ];
 
-const FORMS: [&str; 11] = [
+const FORMS: [&str; 20] = [
     "/flow/enable",
     "/flow/disable",
     "/flow/rollback",
@@ -33,6 +44,15 @@ const FORMS: [&str; 11] = [
     "/dead-letters/discard",
     "/deliveries/retry",
     "/deliveries/cancel",
+    "/dead-letter/test",
+    "/broker/test",
+    "/broker/enable",
+    "/broker/disable",
+    "/broker/remove",
+    "/broker/edit",
+    "/broker/new",
+    "/tokens",
+    "/token/revoke",
     "/logout",
 ];
 
@@ -125,7 +145,16 @@ fn scopes_apply() {
         let answer = reader.submit(form, &[("code", "F"), ("id", "1")]);
         assert_eq!(answer.status, 403, "{form}: {}", answer.body);
     }
-    for path in ["/flow?code=F", "/flows", "/dead-letters"] {
+    for path in [
+        "/flow?code=F",
+        "/flows",
+        "/dead-letters",
+        "/brokers",
+        "/broker?id=1",
+        "/replicas",
+        "/history",
+        "/deliveries/posts?flow=F",
+    ] {
         let page = reader.page(path);
         assert_eq!(page.matches("method=\"post\"").count(), 1, "only the form of the log out: {page}");
         assert!(!page.contains("class=\"button"), "{page}");

@@ -29,7 +29,11 @@ fn schema_is_mended_and_letter_replayed(world: World) {
     assert!(overview.contains("reason=validation_failed&#38;since=24h"), "{overview}");
     let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
     let letter = visitor.page(&format!("/dead-letter?id={id}"));
-    assert!(letter.contains("expected number") && letter.contains("warm"), "{letter}");
+    assert!(letter.contains("expected number") && letter.contains("<mark>&#34;warm&#34;</mark>"), "{letter}");
+    let changed = [("id", id.as_str()), ("test_payload", r#"{"value": 7}"#), ("do", "test")];
+    let tested = visitor.submit("/dead-letter/test", &changed);
+    assert!(tested.body.contains("would be stored as number 1"), "{}", tested.body);
+    assert!(tested.body.contains("{&#34;value&#34;: 7}</textarea>"), "the change is still there");
 
     let tried = visitor.submit("/dead-letters/replay", &[("id", &id), ("do", "try")]);
     assert!(tried.status == 200 && tried.body.contains("refused again"), "{}", tried.body);
@@ -120,12 +124,27 @@ fn waiting_posts_are_cancelled(world: World) {
         let page = operator.page("/deliveries");
         (waiting(&page) && page.contains("Last attempts")).then_some(())
     });
+    served.world.publish("post", r#"{"second": 2}"#);
+    let posts = eventually("the second post", || {
+        let page = operator.page("/deliveries/posts?flow=POST");
+        (page.matches("data-label=\"Number\"").count() == 2).then_some(page)
+    });
+    assert!(posts.contains("Took") && posts.contains(" ms<"), "{posts}");
+    let listed = document(&served.world, &["deliveries", "posts", "--flow", "POST"]);
+    assert_eq!(listed["posts"][1]["message_id"], 2);
+    let key = listed["posts"][1]["key"].as_str().unwrap();
+    let question = operator.page(&format!("/deliveries/cancel?flow=POST&key_of_post={key}"));
+    assert!(question.contains("Cancel 1 posts") && question.contains(key), "{question}");
+    operator.submit("/deliveries/cancel", &[("flow", "POST"), ("key_of_post", key)]);
+    let letters = served.world.wait_for_dead_letters(1);
+    assert_eq!(letters[0].payload, br#"{"second": 2}"#);
     let retried = operator.submit("/deliveries/retry", &[("flow", "POST")]);
     assert_eq!(location(&retried), "/deliveries?done=retried&posts=1");
     assert!(operator.page("/deliveries/cancel?flow=POST").contains("Cancel 1 posts"));
     let cancelled = operator.submit("/deliveries/cancel", &[("flow", "POST")]);
     assert!(operator.page(location(&cancelled)).contains("1 posts became dead letters"));
-    assert_eq!(served.world.wait_for_dead_letters(1)[0].reason, "cancelled");
+    let letters = served.world.wait_for_dead_letters(2);
+    assert!(letters.iter().all(|letter| letter.reason == "cancelled"));
     assert!(operator.page("/deliveries").contains("No post waits"));
 }
 

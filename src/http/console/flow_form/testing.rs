@@ -1,0 +1,76 @@
+//! Tests of a message in a form.
+
+use actix_web::http::StatusCode;
+
+use crate::control::{Control, ControlError, FlowEdit, Rehearsal, TestMessage};
+use crate::domain::flow_definition::FlowRecord;
+use crate::domain::problem::Problem;
+use crate::http::api::problem::ApiProblem;
+use crate::http::console::fields::Fields;
+
+/// A message to test, as the form has it.
+#[derive(Default)]
+pub(in crate::http::console) struct TestInputs {
+    pub(in crate::http::console) topic: String,
+    pub(in crate::http::console) payload: String,
+}
+
+impl TestInputs {
+    pub(in crate::http::console) fn of_form(fields: &Fields) -> Self {
+        Self { topic: fields.get("test_topic").to_owned(), payload: fields.get("test_payload").to_owned() }
+    }
+
+    fn of_message(message: &TestMessage) -> Self {
+        let payload = message.payload.as_deref().unwrap_or_default();
+        Self {
+            topic: message.topic.clone().unwrap_or_default(),
+            payload: String::from_utf8_lossy(payload).into_owned(),
+        }
+    }
+}
+
+/// The result of a test.
+#[derive(Default)]
+pub(in crate::http::console) struct Tried {
+    pub(in crate::http::console) status: StatusCode,
+    pub(in crate::http::console) problems: Vec<Problem>,
+    pub(in crate::http::console) rehearsal: Option<Rehearsal>,
+    /// The message, to be changed and tried again.
+    pub(in crate::http::console) test: TestInputs,
+}
+
+/// Rehearses the message of a form for a flow after an edit, or the last message that the gateway received for it.
+pub(in crate::http::console) async fn tried(
+    control: &Control,
+    flow: &FlowRecord,
+    fields: &Fields,
+    edit: &FlowEdit,
+) -> Result<Tried, ApiProblem> {
+    let mut test = TestInputs::of_form(fields);
+    let rehearsed = async {
+        let message = if fields.get("do") == "test_last" {
+            let last = control.last_message(&flow.definition).await?;
+            test = TestInputs::of_message(&last);
+            last
+        } else {
+            let payload = Some(fields.get("test_payload")).filter(|payload| !payload.is_empty());
+            TestMessage {
+                topic: fields.given("test_topic"),
+                payload: payload.map(|payload| payload.as_bytes().to_vec()),
+                ..TestMessage::default()
+            }
+        };
+        control.rehearse(&flow.definition.code, message, edit).await
+    };
+    let rehearsed = rehearsed.await;
+    match rehearsed {
+        Ok(rehearsal) => {
+            let problems = rehearsal.problems.clone();
+            Ok(Tried { status: StatusCode::OK, problems, rehearsal: Some(rehearsal), test })
+        }
+        Err(ControlError::Invalid { problems }) => {
+            Ok(Tried { status: StatusCode::UNPROCESSABLE_ENTITY, problems, rehearsal: None, test })
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,132 @@
+//! Who changed what: the edits of all flows and brokers, and the rows that the pages of a flow and a broker show.
+
+use actix_web::web::Data;
+use askama::Template;
+
+use super::fields::{Fields, link_with};
+use super::links::{broker_link, flow_link};
+use super::page::{ConsoleError, Page, PageFrame, short_time};
+use super::shell::command_line;
+use super::visitor::Visitor;
+use crate::control::time_text::parse_time;
+use crate::control::{ControlError, HistoryEntryView};
+use crate::domain::edit_history::{EditedKind, HistoryFilter};
+use crate::http::api::thread::ApiThread;
+
+/// The part of the console.
+const PART: &str = "/history";
+
+/// Edits of a page.
+const PAGE_EDITS: usize = 50;
+
+/// Fields of the query that select edits.
+const CONDITIONS: [&str; 5] = ["kind", "name", "by", "since", "until"];
+
+#[derive(Template)]
+#[template(path = "history.html", config = "src/http/console/askama.toml")]
+struct HistoryListPage {
+    frame: PageFrame,
+    query: Fields,
+    rows: Vec<EditRow>,
+    is_filtered: bool,
+    first: Option<String>,
+    next: Option<String>,
+    command: String,
+}
+
+/// An edit as it is shown.
+pub(super) struct EditRow {
+    pub(super) id: i64,
+    pub(super) at: String,
+    pub(super) by: String,
+    pub(super) edit: &'static str,
+    pub(super) changes: Vec<EditChange>,
+    pub(super) counts_from: String,
+    /// Whether the row can be as it was after this edit.
+    pub(super) is_target: bool,
+    /// `flow` or `broker`.
+    kind: &'static str,
+    name: String,
+    link: String,
+}
+
+/// A changed column.
+pub(super) struct EditChange {
+    pub(super) column: String,
+    /// The values before and after; none if only a secret differs.
+    pub(super) values: Option<(String, String)>,
+}
+
+impl EditRow {
+    /// The rows of a flow or a broker, whose newest entry is the present.
+    pub(super) fn of_one(entries: &[HistoryEntryView]) -> Vec<Self> {
+        let mut rows: Vec<Self> = entries.iter().map(Self::new).collect();
+        if let Some(present) = rows.first_mut() {
+            present.is_target = false;
+        }
+        rows
+    }
+
+    fn new(entry: &HistoryEntryView) -> Self {
+        let is_server = entry.kind == EditedKind::Server.as_str();
+        let change = |change: crate::control::EditedColumn<'_>| EditChange {
+            column: change.column.to_owned(),
+            values: change.values,
+        };
+        Self {
+            id: entry.id,
+            at: short_time(&entry.edited_at),
+            by: entry.edited_by.clone(),
+            edit: entry.edit,
+            changes: entry.changes().into_iter().map(change).collect(),
+            counts_from: entry.counts_from.map(|from| from.to_string()).unwrap_or_default(),
+            is_target: entry.after.is_some(),
+            kind: if is_server { "broker" } else { "flow" },
+            link: if is_server { broker_link(&entry.name) } else { flow_link(&entry.name) },
+            name: entry.name.clone(),
+        }
+    }
+}
+
+fn filter(query: &Fields) -> Result<HistoryFilter, ControlError> {
+    query.check()?;
+    let time = |field| {
+        let time = query.given(field).map(|text| parse_time(&text)).transpose();
+        time.map_err(|expected| ControlError::invalid(field, expected, "correct it, or leave it out"))
+    };
+    Ok(HistoryFilter {
+        kind: EditedKind::parse(query.get("kind")),
+        name: Some(query.get("name").to_owned()).filter(|name| !name.is_empty()),
+        by: query.given("by"),
+        since_us: time("since")?,
+        until_us: time("until")?,
+    })
+}
+
+/// Shows the list.
+pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
+    let frame = visitor.frame(PART, "History");
+    let query = visitor.query;
+    let page = thread.run(async move |control| {
+        let filter = filter(&query)?;
+        let before = query.number("before").ok();
+        let mut entries = control.edits(&filter, before, PAGE_EDITS as u64 + 1).await?;
+        let has_more = entries.len() > PAGE_EDITS;
+        entries.truncate(PAGE_EDITS);
+        let conditions = query.only(&CONDITIONS);
+        let next = entries.last().filter(|_| has_more).map(|last| {
+            let place = ("before".to_owned(), last.id.to_string());
+            link_with(PART, &[conditions.as_slice(), &[place]].concat())
+        });
+        Page::new(&HistoryListPage {
+            frame,
+            rows: entries.iter().map(|entry| EditRow::new(&HistoryEntryView::new(entry))).collect(),
+            is_filtered: filter != HistoryFilter::default(),
+            first: before.map(|_| link_with(PART, &conditions)),
+            next,
+            command: command_line("history", &conditions),
+            query,
+        })
+    });
+    Ok(page.await?)
+}

@@ -1,0 +1,121 @@
+//! The list of flows, and what the page and the form of a flow show.
+
+use test_support::eventually;
+use test_support::world::World;
+
+use super::{Served, location, value_of};
+use crate::commands::{document, succeeds};
+
+/// A flow of numbers with three messages, of which one is dead.
+fn served(world: World) -> Served {
+    let topic = world.topic("temp/+");
+    let schema = r#"{"value": "number"}"#;
+    succeeds(
+        &world,
+        &["flows", "add", "TEMP", "--topic", &topic, "--action", "STORE_DB", "--schema", schema],
+    );
+    world.flow("BROKEN", "b").schema(r#"{"n": "nonsense"}"#).insert(&world.sql);
+    let served = Served::new(world);
+    served.gateway.wait_for_line("Flow TEMP is active");
+    for payload in [r#"{"value": 20.5, "room": "attic"}"#, r#"{"value": "warm"}"#, r#"{"value": 21.5}"#] {
+        served.world.publish("temp/a", payload);
+    }
+    served.world.wait_for_stored("TEMP", 2);
+    served.world.wait_for_dead_letters(1);
+    served
+}
+
+fn list_says_what_flows_do(world: World) {
+    let served = served(world);
+    let reader = served.visitor("read");
+    let page = reader.page("/flows");
+    assert!(page.contains("unknown type") && page.contains("cannot work"), "why it is rejected: {page}");
+    assert!(page.contains("/dead-letters?flow=TEMP&#38;since=24h"), "{page}");
+    let rate = page.split("data-label=\"Per minute\"").nth(2).unwrap().split('<').next().unwrap();
+    assert_eq!(rate.rsplit('>').next(), Some("3.0"), "BROKEN is the first flow: {page}");
+    let unusable = reader.page("/flows?state=unusable");
+    assert!(unusable.contains("code=BROKEN") && !unusable.contains("code=TEMP"), "{unusable}");
+    for order in ["rate", "latest", "number", "dead"] {
+        let page = reader.page(&format!("/flows?order={order}"));
+        assert!(page.find("code=TEMP").unwrap() < page.find("code=BROKEN").unwrap(), "{order}");
+    }
+    let listed = document(&served.world, &["flows", "list", "--text", "temp"]);
+    assert_eq!(listed["flows"].as_array().unwrap().len(), 1);
+}
+
+fn page_draws_numbers(world: World) {
+    let served = served(world);
+    let page = served.visitor("read").page("/flow?code=TEMP");
+    let chart = page.split("id=\"values\"").nth(1).expect("the page has charts");
+    let chart = chart.split("</section>").next().unwrap();
+    assert!(chart.contains("<strong>value</strong> <span>21.5</span>") && chart.contains("<svg"), "{chart}");
+    assert!(chart.contains("20.5 to 21.5 in 2 messages"), "{chart}");
+    assert!(!chart.contains("room"), "a text is no number: {chart}");
+}
+
+fn last_message_is_tested(world: World) {
+    let served = served(world);
+    let visitor = served.visitor("admin");
+    let tested = visitor.submit("/flow/test", &[("code", "TEMP"), ("do", "test_last")]);
+    assert!(tested.body.contains("would be stored as number 3"), "{}", tested.body);
+    assert!(tested.body.contains("{&#34;value&#34;: 21.5}"), "{}", tested.body);
+    let tested = succeeds(&served.world, &["flows", "test", "TEMP", "--last"]);
+    assert!(tested.contains("21.5"), "{tested}");
+    let none = visitor.submit("/flow/test", &[("code", "BROKEN"), ("do", "test_last")]);
+    assert!(none.status == 422 && none.body.contains("no message of the flow"), "{}", none.body);
+}
+
+fn edit_is_explained_before_it_is_saved(world: World) {
+    let served = served(world);
+    let visitor = served.visitor("admin");
+    let form = visitor.page("/flow/edit?code=TEMP");
+    let (version, topic) = (value_of(&form, "version"), served.world.topic("temp/+"));
+    assert_eq!(value_of(&form, "field_name_0"), "value");
+    let entries = |button| {
+        [
+            ("code", "TEMP"),
+            ("version", version.as_str()),
+            ("topic", topic.as_str()),
+            ("action", "STORE_DB"),
+            ("schema_form", "fields"),
+            ("field_name_0", "value"),
+            ("field_type_0", "string"),
+            ("field_required_0", "yes"),
+            ("field_name_1", "room"),
+            ("field_type_1", "string"),
+            ("do", button),
+        ]
+    };
+    let shown = visitor.submit("/flow/edit", &entries("preview"));
+    for words in ["counts from message 3", "1 of its 1 newest", "payload_schema"] {
+        assert!(shown.body.contains(words), "{words}: {}", shown.body);
+    }
+    let last = visitor.submit("/flow/edit", &entries("test_last"));
+    assert!(last.body.contains("would become a dead letter"), "21.5 is no string: {}", last.body);
+    let json = visitor.submit("/flow/edit", &entries("as_json"));
+    assert!(json.body.contains("2020-12/schema") && json.body.contains("&#34;room&#34;"), "{}", json.body);
+    let more = visitor.submit("/flow/edit", &entries("more_rows"));
+    assert!(more.body.contains("field_name_9"), "{}", more.body);
+    let schema = ["--schema", r#"{"value": "string"}"#, "--dry-run"];
+    let preview = document(&served.world, &[&["flows", "edit", "TEMP"][..], &schema].concat());
+    assert_eq!((&preview["counts_from"], &preview["letters_passing"]), (&3.into(), &1.into()), "{preview}");
+    assert_eq!(
+        document(&served.world, &["flows", "history", "TEMP"])["history"].as_array().unwrap().len(),
+        1
+    );
+
+    assert!(location(&visitor.submit("/flow/edit", &entries("save"))).contains("done=saved"));
+    let flow = document(&served.world, &["flows", "show", "TEMP"])["flow"].clone();
+    assert_eq!(flow["payload_schema"]["required"], serde_json::json!(["value"]));
+    eventually("the letter", || {
+        let replayed = visitor.submit("/dead-letters/replay", &[("flow", "TEMP"), ("do", "try")]);
+        replayed.body.contains("stored").then_some(())
+    });
+}
+
+on_each_database!(
+    list_says_what_flows_do,
+    page_draws_numbers,
+    last_message_is_tested,
+    edit_is_explained_before_it_is_saved,
+);

@@ -8,6 +8,7 @@ mod maintenance;
 mod missing_ids;
 mod retention;
 mod retire;
+mod row_waits;
 mod signals;
 mod stage;
 mod startup;

@@ -32,5 +32,7 @@ pub use events::{Events, Heard, Listener};
 pub(crate) use format::{timestamp, whole_milliseconds};
 pub use metrics::ActivityReading;
 pub use rates::{OutcomeCounts, Rates};
-pub use snapshot::{ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, Snapshot};
+pub use snapshot::{
+    ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, RowWaitReading, Snapshot,
+};
 pub use telemetry::Telemetry;

@@ -25,6 +25,7 @@ mod flow_revision;
 mod flow_table;
 mod flows;
 mod limits;
+mod lock_holders;
 mod members;
 mod message_keys;
 mod migrate;
@@ -48,8 +49,8 @@ pub use audit::{AuditProgress, StoredLane, audit, lane_rows};
 #[doc(hidden)]
 pub use batch::for_benches;
 pub use batch::{
-    BatchRules, BrokenOff, Committed, LaneFenced, LaneObserver, LaneStore, LetterReplay, ProcessMessageError,
-    RehearsedMessage, RehearsedRow, ReplayMode, process_flow_message, rehearse_message,
+    BatchRules, BrokenOff, Committed, LaneFenced, LaneObserver, LaneStore, LaneWaits, LetterReplay,
+    ProcessMessageError, RehearsedMessage, RehearsedRow, ReplayMode, process_flow_message, rehearse_message,
 };
 pub(crate) use connect::{Access, Recovery, answer_timeout, probe, protection, with_timeout};
 pub use connect::{Database, missing_file};
@@ -71,6 +72,7 @@ pub use flow_table::{
 };
 pub use flows::{load_flows, unusable_options};
 pub use limits::{StoreLimits, load_limits};
+pub use lock_holders::LockReader;
 pub use members::{Span, announce, members, remove_member, timed};
 pub use message_keys::forget_keys;
 pub(crate) use migrate::try_migration_lock;

@@ -21,7 +21,7 @@ use crate::observe::Telemetry;
 use crate::observe::whole_milliseconds;
 use crate::settings::DatabaseSettings;
 use crate::store::{
-    BatchRules, BrokenOff, Committed, Database, LaneFenced, LaneObserver, LaneStore, StoreError,
+    BatchRules, BrokenOff, Committed, Database, LaneFenced, LaneObserver, LaneStore, LaneWaits, StoreError,
 };
 
 /// Interval at which an unused prepared transaction is dropped.
@@ -50,6 +50,8 @@ pub struct WorkerParts {
     pub rules: Arc<BatchRules>,
     /// Maximum wait for a flow whose row another process locks.
     pub flow_lock_wait: Duration,
+    /// Where it shows what its lane waits for.
+    pub waits: Arc<LaneWaits>,
     /// Addresses of the other actors.
     pub directory: Directory,
     /// Receives the worker's counters.
@@ -110,7 +112,8 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
             let mut store = store.lock().await;
             if store.is_none() {
                 let database = connect(&parts, &observer).await;
-                *store = Some(LaneStore::new(database, Arc::clone(&parts.rules), parts.lane));
+                let lane = LaneStore::new(database, Arc::clone(&parts.rules), parts.lane);
+                *store = Some(lane.with_waits(Arc::clone(&parts.waits)));
             }
             if let Some(store) = store.as_mut() {
                 let opened = store.open(&observer).await;

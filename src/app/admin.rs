@@ -12,10 +12,11 @@ use crate::http::AdminServer;
 use crate::inbox::Inbox;
 use crate::mqtt::MqttEvent;
 use crate::observe::{
-    ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, Snapshot, Telemetry,
+    ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, RowWaitReading, Snapshot,
+    Telemetry,
 };
 use crate::settings::{AdminSettings, Settings};
-use crate::store::OutboxGauge;
+use crate::store::{LaneWaits, OutboxGauge};
 
 /// Serves health, metrics, the API and the console from before the start until after the shutdown of all other parts.
 ///
@@ -67,6 +68,8 @@ pub(super) struct Parts {
     pub(super) inbox: InboxPart,
     pub(super) outbox: Arc<OutboxGauge>,
     pub(super) outbox_max_age: Duration,
+    /// What each lane waits for.
+    pub(super) waits: Vec<Arc<LaneWaits>>,
 }
 
 /// The inbox, with a `Debug` that omits its content.
@@ -117,6 +120,15 @@ impl Snapshot for Parts {
                 .refusal()
                 .map(|refusal| InboxRefusal { is_full: refusal.is_full, since: refusal.since }),
         }
+    }
+
+    fn row_waits(&self) -> Vec<RowWaitReading> {
+        let lanes = self.directory.workers.iter().zip(&self.waits);
+        let waits = lanes.flat_map(|(worker, waits)| {
+            let reading = |wait| RowWaitReading { actor: worker.mailbox().name().to_owned(), wait };
+            waits.read().into_iter().map(reading)
+        });
+        waits.collect()
     }
 
     fn outbox(&self) -> Option<OutboxReading> {

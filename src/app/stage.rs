@@ -11,6 +11,7 @@ use super::end_mark::EndMark;
 use super::key_expiry::forget_expired_keys;
 use super::missing_ids::MissingIds;
 use super::retention::delete_old_rows;
+use super::row_waits::explain_row_waits;
 use super::startup::{Prepared, open_inbox, tables_of_before};
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::mqtt::{LinkSession, MqttParts};
@@ -29,7 +30,7 @@ use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::StartupStep;
 use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
-use crate::store::{BatchRules, OutboxGauge};
+use crate::store::{BatchRules, LaneWaits, OutboxGauge};
 
 /// Permits of actors whose protocol bounds their messages to a few.
 const CONTROL_PERMITS: usize = 64;
@@ -59,6 +60,8 @@ pub(super) struct Stage<'a> {
     pub(super) inbox: Inbox,
     directory: Directory,
     gauge: Arc<OutboxGauge>,
+    /// What each lane waits for.
+    waits: Vec<Arc<LaneWaits>>,
     pub(super) observed: Arc<Telemetry>,
 }
 
@@ -76,13 +79,15 @@ impl<'a> Stage<'a> {
         observed.health.mark_done(StartupStep::Inbox);
         let directory = directory(settings, inbox.lanes());
         let gauge = Arc::new(OutboxGauge::default());
+        let waits: Vec<Arc<LaneWaits>> = (0..inbox.lanes()).map(|_| Arc::default()).collect();
         observed.set_snapshot(Box::new(Parts {
             directory: directory.clone(),
             inbox: InboxPart(inbox.clone()),
             outbox: Arc::clone(&gauge),
             outbox_max_age: settings.outbox.max_age,
+            waits: waits.clone(),
         }));
-        Ok(Stage { settings, inbox, directory, gauge, observed })
+        Ok(Stage { settings, inbox, directory, gauge, waits, observed })
     }
 
     /// Starts all parts.
@@ -102,6 +107,7 @@ impl<'a> Stage<'a> {
         let link = factories.mqtt.link.clone();
         let Settings { database, keys_known_for, retention, .. } = self.settings;
         actix::spawn(forget_expired_keys(database.clone(), *keys_known_for, Arc::clone(&self.observed)));
+        actix::spawn(explain_row_waits(database.clone(), Arc::clone(&self.observed)));
         actix::spawn(delete_old_rows(database.clone(), *retention, Arc::clone(&self.observed)));
         let directory = self.directory;
         let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
@@ -110,7 +116,7 @@ impl<'a> Stage<'a> {
 
     fn factories(&self, prepared: Prepared, mode: &Mode) -> Result<Factories, StartError> {
         let Prepared { limits, servers, .. } = prepared;
-        let Stage { settings, inbox, directory, gauge, observed } = self;
+        let Stage { settings, inbox, directory, gauge, waits, observed } = self;
         let inbox_id: Arc<str> = inbox.id().to_string().into();
         let processing = ProcessingRules::new(
             Arc::clone(&inbox_id),
@@ -131,8 +137,9 @@ impl<'a> Stage<'a> {
             Mode::Retire { is_last_replica, mark } => (*is_last_replica, Some(Arc::clone(mark))),
         };
         let link = self.link(servers, &signal, mark, &session, &subscription_ids)?;
-        let worker = |lane| WorkerParts {
+        let worker = |(lane, waits): (_, &Arc<LaneWaits>)| WorkerParts {
             lane,
+            waits: Arc::clone(waits),
             database: settings.database.clone(),
             rules: Arc::clone(&rules),
             flow_lock_wait: settings.flow_lock_wait,
@@ -179,7 +186,7 @@ impl<'a> Stage<'a> {
                 max_linger: settings.max_linger,
                 observed: Arc::clone(observed),
             },
-            workers: (0..inbox.lanes()).map(worker).collect(),
+            workers: (0..).zip(waits).map(worker).collect(),
             delivery: DeliveryParts {
                 database: settings.database.clone(),
                 inbox_id,

@@ -4,6 +4,7 @@ mod database;
 mod gateway;
 mod problems;
 mod replicas;
+mod waits;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,6 +13,7 @@ pub use database::{DatabaseStatus, FlowsStatus, OutboxRows, RecentLetters};
 pub use gateway::{ActorStatus, BreakerStatus, BrokerStatus, GatewayStatus, InboxStatus, OutboxStatus};
 pub use problems::{StatusProblem, find_problems};
 pub use replicas::ReplicaStatus;
+pub use waits::{HolderStatus, WaitStatus};
 
 /// The state of a gateway and of what all gateways share.
 #[derive(Debug, Serialize, ToSchema)]

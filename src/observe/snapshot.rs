@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::metrics::Histogram;
 use crate::domain::message::FlowId;
+use crate::domain::row_waits::RowWait;
 
 /// Source of the current state. Methods must not block, because remote clients trigger the calls.
 pub trait Snapshot: Send + Sync + fmt::Debug {
@@ -14,6 +15,8 @@ pub trait Snapshot: Send + Sync + fmt::Debug {
     fn silences(&self) -> Vec<(String, Duration)>;
     /// Returns the state of the inbox.
     fn inbox(&self) -> InboxReading;
+    /// Returns the waits of all lanes for rows, also short ones.
+    fn row_waits(&self) -> Vec<RowWaitReading>;
     /// Returns the state of the outbox; none until its table has been counted.
     fn outbox(&self) -> Option<OutboxReading>;
 }
@@ -47,6 +50,15 @@ pub struct ActorReading {
     pub waits: Histogram,
     /// Handling time, in seconds.
     pub handles: Histogram,
+}
+
+/// An actor that waits for rows.
+#[derive(Debug, Clone)]
+pub struct RowWaitReading {
+    /// Name of the actor.
+    pub actor: String,
+    /// The wait.
+    pub wait: RowWait,
 }
 
 /// State of the inbox.

@@ -1,6 +1,6 @@
 //! Telemetry of the process: metrics, health state, and access to the state of the actors.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::actor_loads::{ActorLoad, ActorLoads};
@@ -8,8 +8,12 @@ use super::events::Events;
 use super::health::{DEAD_TIMEOUT, Health, Unready};
 use super::metrics::Metrics;
 use super::rates::{OutcomeCounts, Rates};
-use super::snapshot::{InboxReading, Snapshot};
+use super::snapshot::{InboxReading, RowWaitReading, Snapshot};
+use crate::domain::lock_holders::LockReading;
 use crate::domain::suspend_detector::SuspendDetector;
+
+/// Duration from which a wait for rows is shown.
+const LASTING_WAIT: Duration = Duration::from_secs(2);
 
 /// Telemetry shared by the actors, which write it, and the admin HTTP server, which reads it.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Telemetry {
     pub events: Events,
     rates: Rates,
     loads: ActorLoads,
+    /// What the database says about the locks; none while no wait lasts.
+    lock_reading: Mutex<Option<Arc<LockReading>>>,
     started_at: SystemTime,
     origin: Instant,
     /// Empty until the actors are started.
@@ -39,6 +45,7 @@ impl Default for Telemetry {
             events: Events::default(),
             rates: Rates::default(),
             loads: ActorLoads::default(),
+            lock_reading: Mutex::default(),
             started_at: SystemTime::now(),
             origin: Instant::now(),
             snapshot: OnceLock::new(),
@@ -132,6 +139,25 @@ impl Telemetry {
         self.rates.read(self.totals())
     }
 
+    /// Returns the waits for rows that last longer than a usual transaction.
+    #[must_use]
+    pub fn lasting_waits(&self) -> Vec<RowWaitReading> {
+        let mut waits = self.snapshot().map(Snapshot::row_waits).unwrap_or_default();
+        waits.retain(|wait| wait.wait.lasts >= LASTING_WAIT);
+        waits
+    }
+
+    /// Sets what the database says about the locks.
+    pub fn set_lock_reading(&self, reading: Option<LockReading>) {
+        *self.lock_reading.lock().unwrap_or_else(PoisonError::into_inner) = reading.map(Arc::new);
+    }
+
+    /// Returns what the database said about the locks a few seconds ago; none while no wait lasts.
+    #[must_use]
+    pub fn lock_reading(&self) -> Option<Arc<LockReading>> {
+        self.lock_reading.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns the age of the process.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -174,6 +200,10 @@ mod tests {
 
         fn inbox(&self) -> InboxReading {
             InboxReading::default()
+        }
+
+        fn row_waits(&self) -> Vec<crate::observe::RowWaitReading> {
+            Vec::new()
         }
 
         fn outbox(&self) -> Option<OutboxReading> {

@@ -13,6 +13,7 @@
 //!  position.rs             the expected and the new offsets of lane and flow; pure
 //!  prepared.rs             a transaction that is opened before its batch arrives
 //!  fence.rs                the row of a lane, by which a batch counts once
+//!  lane_waits.rs          the rows that a lane waits for
 //!  lagging.rs              the table of the flows that lag behind their lane
 //!  locked_flow.rs          locks and reads the rows of the flows
 //!  keys.rs                 reads which message keys are known
@@ -38,6 +39,7 @@ mod insert;
 mod keys;
 mod lagging;
 mod lane;
+mod lane_waits;
 mod locked_flow;
 mod part;
 mod position;
@@ -56,6 +58,7 @@ use std::sync::Arc;
 
 pub use fence::LaneFenced;
 pub use lane::{BrokenOff, Committed, LaneObserver, LaneStore};
+pub use lane_waits::LaneWaits;
 pub(super) use locked_flow::flow_columns;
 pub use rehearsal::{RehearsedMessage, RehearsedRow, rehearse_message};
 pub use replay::{LetterReplay, ReplayMode};

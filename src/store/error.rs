@@ -178,6 +178,16 @@ impl StoreError {
             && self.class() == ErrorClass::Outage
     }
 
+    /// Whether the user lacks a privilege.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        let Self::Statement { source, .. } = self else { return false };
+        let refusal = refusal_in(source).and_then(|refusal| refusal.try_downcast_ref::<MySqlDatabaseError>());
+        refusal.is_some_and(|refusal| {
+            refusal.number() == MYSQL_NEEDS_PRIVILEGE || MYSQL_DENIED.contains(&refusal.number())
+        })
+    }
+
     /// Whether the connections are useless although none is broken. They no longer answer, they hold statements that
     /// were prepared before a table was altered, their server was replaced by another, or their privileges predate a
     /// GRANT.
@@ -317,6 +327,9 @@ const MYSQL_NOT_THE_PRIMARY: [u16; 4] = [
     1836, // the same, in a mode of its own
     3168, // Vitess: no primary here
 ];
+
+/// The error for a missing privilege on the server as a whole.
+const MYSQL_NEEDS_PRIVILEGE: u16 = 1227;
 
 /// Errors for a missing privilege.
 const MYSQL_DENIED: [u16; 4] = [

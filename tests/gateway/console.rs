@@ -6,6 +6,7 @@ mod flow_pages;
 mod hostile;
 mod sessions;
 mod tasks;
+mod waits;
 
 use std::net::SocketAddr;
 

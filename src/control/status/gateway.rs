@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::waits::WaitStatus;
 use crate::domain::posting::breaker::BreakerState;
 use crate::observe::{
     ActorLoad, InboxReading, OutboxReading, Snapshot, Telemetry, timestamp, whole_milliseconds,
@@ -31,6 +32,8 @@ pub struct GatewayStatus {
     pub breakers: Vec<BreakerStatus>,
     /// Its actors.
     pub actors: Vec<ActorStatus>,
+    /// Its actors that have waited for rows for more than two seconds.
+    pub waits: Vec<WaitStatus>,
 }
 
 /// A reason for not accepting messages.
@@ -136,6 +139,7 @@ impl GatewayStatus {
             outbox: snapshot.and_then(Snapshot::outbox).map(OutboxStatus::from),
             breakers: breakers(telemetry),
             actors: telemetry.actor_loads().into_iter().map(ActorStatus::from).collect(),
+            waits: WaitStatus::all(telemetry),
         }
     }
 }

@@ -101,6 +101,9 @@ fn of_gateway(gateway: &GatewayStatus, problems: &mut Vec<StatusProblem>) {
             "`mqtt-gateway deliveries list` shows the last error of each flow",
         ));
     }
+    for wait in &gateway.waits {
+        problems.push(problem(wait.sentence(), Some(&wait.since), &wait.remedy()));
+    }
     for actor in gateway.actors.iter().filter(|actor| matches!(actor.state.as_str(), "down" | "retrying")) {
         let text = format!("the actor {} is {}", actor.actor, actor.state);
         problems.push(problem(text, None, "see the log for its error"));
@@ -145,6 +148,7 @@ mod tests {
             outbox: None,
             breakers: Vec::new(),
             actors: Vec::new(),
+            waits: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use super::live::LivePart;
 use super::overview::bytes_text;
 use super::page::{ConsoleError, Page, PageFrame, short_time};
 use super::visitor::Visitor;
-use crate::control::status::{ActorStatus, BrokerStatus, GatewayStatus, InboxStatus};
+use crate::control::status::{ActorStatus, BrokerStatus, GatewayStatus, InboxStatus, WaitStatus};
 use crate::http::api::problem::ApiProblem;
 use crate::observe::Telemetry;
 
@@ -23,6 +23,12 @@ const WORKER: &str = "flow-worker-";
 struct ActorsPage {
     frame: PageFrame,
     parts: Vec<LivePart>,
+}
+
+#[derive(Template)]
+#[template(path = "actors_waits.html", config = "src/http/console/askama.toml")]
+struct WaitList<'s> {
+    waits: &'s [WaitStatus],
 }
 
 #[derive(Template)]
@@ -79,7 +85,12 @@ pub(super) fn parts(telemetry: &Telemetry) -> Result<Vec<LivePart>, ApiProblem> 
     let status = GatewayStatus::new(telemetry);
     let actors: Vec<ActorLine> = status.actors.iter().map(ActorLine::new).collect();
     let road = Road { stations: stations(&status, &actors) };
-    Ok(vec![LivePart::new("road", &road)?, LivePart::new("actors", &ActorTable { actors })?])
+    let waits = WaitList { waits: &status.waits };
+    Ok(vec![
+        LivePart::new("waits", &waits)?,
+        LivePart::new("road", &road)?,
+        LivePart::new("actors", &ActorTable { actors })?,
+    ])
 }
 
 fn stations(status: &GatewayStatus, actors: &[ActorLine]) -> Vec<Station> {

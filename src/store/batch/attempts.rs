@@ -61,6 +61,7 @@ impl<'a> Attempts<'a> {
             if_locked: if flow.is_none() { IfLocked::Wait } else { IfLocked::Fail },
             poison: &self.poison,
             draft: None,
+            waits: None,
         }
     }
 

@@ -17,7 +17,8 @@ use crate::domain::processing::{Counter, FlowState};
 use crate::store::connect::Database;
 use crate::store::error::{ErrorClass, StoreError};
 
-/// Locks the row of the lane, checks that the batch is the next one, and locks the rows of the flows.
+/// Locks the row of the lane, checks that the batch is the next one, and locks the rows of the flows. Shows that it
+/// waits for them.
 pub(super) async fn lock_and_fence(
     transaction: &DatabaseTransaction,
     database: &Database,
@@ -26,16 +27,34 @@ pub(super) async fn lock_and_fence(
     part: &BatchPart<'_>,
 ) -> Result<BTreeMap<FlowId, FlowState>, Failed> {
     let ids = part.flows();
+    if let Some(waits) = part.waits {
+        waits.begin(&ids);
+    }
+    let flows = lock(transaction, database, schemas, fence, part, &ids).await?;
+    if let Some(waits) = part.waits {
+        waits.end();
+    }
+    Ok(flows)
+}
+
+async fn lock(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    schemas: &mut SchemaCache,
+    fence: Option<Fence<'_>>,
+    part: &BatchPart<'_>,
+    ids: &[FlowId],
+) -> Result<BTreeMap<FlowId, FlowState>, Failed> {
     let Some(fence) = fence else {
-        return Ok(lock_flows(transaction, database.dialect, &ids, part.if_locked, schemas).await?);
+        return Ok(lock_flows(transaction, database.dialect, ids, part.if_locked, schemas).await?);
     };
     if fence.flow.is_none() && fits_combined(ids.len(), database.dialect) {
-        let (lane, flows) = lock_lane_and_flows(transaction, fence.row, &ids, schemas).await?;
+        let (lane, flows) = lock_lane_and_flows(transaction, fence.row, ids, schemas).await?;
         return fence.check(lane, Lag::NotAsked).map(|()| flows);
     }
     let (lane, lag) = fence.lock_and_read(database, transaction).await?;
     fence.check(lane, lag)?;
-    match lock_flows(transaction, database.dialect, &ids, part.if_locked, schemas).await {
+    match lock_flows(transaction, database.dialect, ids, part.if_locked, schemas).await {
         Err(error) if fence.flow.is_some() && error.class() == ErrorClass::LockTimeout => {
             Err(Failed::StillLocked)
         }

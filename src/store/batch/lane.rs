@@ -15,6 +15,7 @@ use super::BatchRules;
 use super::attempts::Attempts;
 use super::failed::Failed;
 use super::fence::{Fence, LaneFenced, LaneKey, lagging_sum};
+use super::lane_waits::LaneWaits;
 use super::locked_flow::{IfLocked, SchemaCache};
 use super::part::BatchPart;
 use super::prepared::PreparedTransaction;
@@ -26,7 +27,8 @@ use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, Open
 use crate::domain::message::FlowId;
 use crate::domain::processing::ParsedMessage;
 use crate::store::connect::{Database, Recovery, answer_timeout, with_timeout};
-use crate::store::error::StoreError;
+use crate::store::dialect::Dialect;
+use crate::store::error::{ErrorClass, StoreError};
 use crate::store::limits::max_packet_bytes;
 
 /// The reaction to a failure.
@@ -63,6 +65,7 @@ pub struct LaneStore {
     /// The lagging flows whose rows were free the last time.
     unlocked: BTreeSet<FlowId>,
     refusals: Refusals,
+    waits: Arc<LaneWaits>,
     /// Longest duration of a transaction.
     transaction_timeout: Duration,
     /// Whether to read the limits again: after a failure the server may accept smaller statements only.
@@ -83,9 +86,16 @@ impl LaneStore {
             lagging: BTreeSet::new(),
             unlocked: BTreeSet::new(),
             refusals: Refusals::default(),
+            waits: Arc::default(),
             transaction_timeout: answer_timeout(),
             recheck_limits: false,
         }
+    }
+
+    /// Shows in `waits` which rows the lane waits for.
+    #[must_use]
+    pub fn with_waits(self, waits: Arc<LaneWaits>) -> Self {
+        Self { waits, ..self }
     }
 
     /// Sets the longest duration of a transaction.
@@ -103,6 +113,7 @@ impl LaneStore {
                     observer.progressing();
                     self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
                     self.unlocked.clear();
+                    self.waits.reset();
                     return opened;
                 }
                 Err(error) => {
@@ -207,12 +218,18 @@ impl LaneStore {
             next: step.next,
             lagging_sum: lagging_sum(&self.lagging),
         };
-        let waits = attempts.lagging_flow().is_none_or(|flow| self.unlocked.contains(&flow));
-        let if_locked = if waits { IfLocked::Wait } else { IfLocked::Fail };
-        let part = BatchPart { if_locked, ..attempts.part(step, &self.lagging) };
+        let is_waiting = attempts.lagging_flow().is_none_or(|flow| self.unlocked.contains(&flow));
+        let if_locked = if is_waiting { IfLocked::Wait } else { IfLocked::Fail };
+        let waits = Arc::clone(&self.waits);
+        let part = BatchPart { if_locked, waits: Some(&waits), ..attempts.part(step, &self.lagging) };
+        if self.database.dialect == Dialect::Sqlite {
+            // There the transaction begins by waiting for the only write lock.
+            waits.begin(&part.flows());
+        }
         let prepared = self.prepared.take();
         let running = run(prepared, &self.database, &rules, &mut self.schemas, Some(fence), &part);
         if let Ok(attempted) = timeout(self.transaction_timeout, running).await {
+            note_wait(&waits, &attempted, attempts.lagging_flow());
             return attempted;
         }
         // If COMMIT was already sent, the fence resolves it. The outcome of an earlier COMMIT is obsolete.
@@ -249,10 +266,11 @@ impl LaneStore {
         let (Some(flow), Some(catch_up)) = (flow, catch_up) else { return };
         self.unlocked.remove(&flow);
         match catch_up {
-            CatchUp::StillLocked => {}
+            CatchUp::StillLocked => return,
             CatchUp::Advanced => drop(self.unlocked.insert(flow)),
             CatchUp::Rejoined => drop(self.lagging.remove(&flow)),
         }
+        self.waits.rejoin(flow);
     }
 
     /// Handles a failed attempt by its remedy.
@@ -333,6 +351,16 @@ impl LaneStore {
     fn row(&self) -> LaneKey<'_> {
         LaneKey { inbox_id: self.rules.inbox_id(), lane: self.lane }
     }
+}
+
+/// After an attempt that found rows locked, the lane goes on waiting for them.
+fn note_wait(waits: &LaneWaits, attempted: &Result<BatchOutcome, Failed>, lagging: Option<FlowId>) {
+    match (attempted, lagging) {
+        (Err(Failed::Error(error)), _) if error.class() == ErrorClass::LockTimeout => return,
+        (Err(Failed::StillLocked), Some(flow)) => waits.defer(flow),
+        _ => {}
+    }
+    waits.end();
 }
 
 async fn pause(error: &StoreError, failures: u32, observer: &impl LaneObserver) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::lane_waits::LaneWaits;
 use super::locked_flow::IfLocked;
 use crate::domain::flow_definition::FlowDraft;
 use crate::domain::message::FlowId;
@@ -23,6 +24,8 @@ pub(super) struct BatchPart<'a> {
     pub(super) poison: &'a PoisonMessages,
     /// An edit that is rehearsed together with the messages. Only a rehearsal has one.
     pub(super) draft: Option<&'a FlowDraft>,
+    /// Where a lane shows that it waits for rows.
+    pub(super) waits: Option<&'a LaneWaits>,
 }
 
 /// The flows that a transaction processes.

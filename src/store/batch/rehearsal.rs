@@ -72,6 +72,7 @@ pub async fn rehearse_message(
             if_locked: IfLocked::Wait,
             poison: &poison,
             draft,
+            waits: None,
         };
         let rehearsed = rehearse_once(database, rules, &mut schemas, &part);
         match with_timeout(TRANSACTION_TIMEOUT, rehearsed).await {

@@ -478,6 +478,7 @@ fn part<'a>(
         if_locked: IfLocked::Wait,
         poison,
         draft: None,
+        waits: None,
     }
 }
 

@@ -83,6 +83,7 @@ pub async fn process_flow_message(
             if_locked: IfLocked::Wait,
             poison: &poison,
             draft: None,
+            waits: None,
         };
         match run(None, database, rules, &mut schemas, None, &part).await {
             Ok(outcome) => {

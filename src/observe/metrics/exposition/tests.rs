@@ -40,6 +40,10 @@ impl Snapshot for Fixed {
         InboxReading { bytes: 5, max_bytes: 10, uncommitted_records: 2, ..InboxReading::default() }
     }
 
+    fn row_waits(&self) -> Vec<crate::observe::RowWaitReading> {
+        Vec::new()
+    }
+
     fn outbox(&self) -> Option<OutboxReading> {
         let of_flow =
             |flow, depth, age| FlowOutboxReading { flow, depth, oldest_age: Duration::from_secs(age) };

@@ -33,6 +33,7 @@ impl LaneStore {
             return Ok(false);
         };
         for (lagging, code) in flows {
+            self.waits.defer(lagging.flow);
             observer.deferred(lagging, &code);
         }
         Ok(true)

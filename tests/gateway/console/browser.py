@@ -1,12 +1,16 @@
 """The console in a real browser: an operator's tasks, accessibility, narrow screens, and errors of the browser.
 
-Arguments: the address of the gateway, its token of scope admin, its token of scope read, and perhaps a directory for
-screenshots. Publishes nothing: the caller has a flow TEMP with the schema {"value": "number"}, values and a dead letter
-of it, and a flow POST with a post that waits.
+Arguments: the address of the gateway, its tokens of scope admin and read, one that has expired, the first level of
+all topics, and perhaps a directory for screenshots. The caller has a flow TEMP with the schema {"value": "number"},
+values and a dead letter of it, a flow POST with a post that waits, and a flow and a dead letter with hostile texts.
 """
 
 import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -14,6 +18,31 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 CHROMIUM = "/usr/bin/chromium"
 WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 360, "height": 740}
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """An endpoint that fails until it is mended. It also serves the page of another site."""
+
+    status = 503
+    posts: ClassVar[list[bytes]] = []
+    page = ""
+
+    def do_POST(self) -> None:
+        self.posts.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer(Endpoint.status, b"")
+
+    def do_GET(self) -> None:
+        self.answer(200, Endpoint.page.encode())
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
 
 
 class Console:
@@ -37,6 +66,24 @@ class Console:
         self.page.get_by_label("Token").fill(token)
         self.page.get_by_role("button", name="Log in").click()
 
+    def publish(self, token: str, topic: str, payload: str) -> None:
+        """Publishes over the API, as a sensor would."""
+        message = {"topic": topic, "payload": payload}
+        answer = self.context.request.post(
+            "/api/v1/publish", data=message, headers={"Authorization": f"Bearer {token}"}
+        )
+        assert answer.ok, answer.text()
+
+    def until(self, path: str, what: str, is_true: Callable[[str], bool]) -> None:
+        """Loads a page until this is true of its text."""
+        text = ""
+        for _ in range(1_000):
+            self.page.goto(path)
+            text = self.page.get_by_role("main").inner_text()
+            if is_true(text):
+                return
+        raise AssertionError(f"{what}: {text}")
+
     def close(self) -> None:
         assert not self.errors, self.errors
         self.context.close()
@@ -55,7 +102,7 @@ def check_page(page: Page, what: str) -> None:
     assert not scrolls and not wide, (what, wide)
 
 
-def tokens(browser: Browser, address: str, admin: str, reader: str) -> None:
+def tokens(browser: Browser, address: str, admin: str, reader: str, expired: str) -> None:
     console = Console(browser, address)
     page = console.page
     page.goto("/flow?code=TEMP")
@@ -64,11 +111,16 @@ def tokens(browser: Browser, address: str, admin: str, reader: str) -> None:
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_contain_text("wrong or was revoked")
     check_page(page, "wrong token")
+    page.get_by_label("Token").fill(expired)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("the token has expired")
     page.get_by_label("Token").fill(reader)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("TEMP")
     expect(page.get_by_role("button", name="Disable")).to_have_count(0)
     expect(page.get_by_role("link", name="Edit")).to_have_count(0)
+    forged = {"code": "TEMP", "key": page.locator("input[name=key]").first.get_attribute("value") or ""}
+    assert console.context.request.post("/flow/disable", form=forged).status == 403
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_title("Log in · mqtt-gateway")
     page.goto("/flows")
@@ -78,8 +130,32 @@ def tokens(browser: Browser, address: str, admin: str, reader: str) -> None:
     console.close()
 
 
-def first_flow(browser: Browser, address: str, admin: str) -> None:
-    """Adds a flow after a mistake, tests a message with it, and disables it."""
+def foreign_form(browser: Browser, address: str, admin: str, elsewhere: str) -> None:
+    """A page of another port, to which browsers send the cookie, and one of another site."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    key = page.locator("input[name=key]").first.get_attribute("value")
+    Endpoint.page = (
+        f'<form method="post" action="{address}/flow/disable"><input name="code" value="TEMP">'
+        f'<input name="key" value="{key}"><button>Win a prize</button></form>'
+    )
+    page.goto(elsewhere)
+    with page.expect_navigation() as navigation:
+        page.get_by_role("button", name="Win a prize").click()
+    assert navigation.value.status == 403
+    page.route("http://evil.example/", lambda route: route.fulfill(body=Endpoint.page, content_type="text/html"))
+    page.goto("http://evil.example/")
+    page.get_by_role("button", name="Win a prize").click()
+    page.wait_for_url(f"{address}/**")
+    page.goto("/flow?code=TEMP")
+    expect(page.get_by_role("button", name="Disable")).to_be_visible()
+    console.close()
+
+
+def first_flow(browser: Browser, address: str, admin: str, root: str) -> None:
+    """Adds a flow after a mistake, tests a message with it, and disables it. Then messages arrive, an edit breaks the
+    flow, and is taken back."""
     console = Console(browser, address)
     page = console.page
     console.log_in(admin)
@@ -90,7 +166,7 @@ def first_flow(browser: Browser, address: str, admin: str) -> None:
     page.get_by_role("button", name="Add").click()
     expect(page.get_by_label("Topic filter")).to_have_attribute("aria-invalid", "true")
     check_page(page, "flow with a mistake")
-    page.get_by_label("Topic filter").fill("first/+")
+    page.get_by_label("Topic filter").fill(f"{root}/first/+")
     page.get_by_label("Name of field 1").fill("level")
     page.get_by_label("Type of field 1").select_option("integer")
     page.get_by_role("button", name="More rows").click()
@@ -112,7 +188,86 @@ def first_flow(browser: Browser, address: str, admin: str) -> None:
     expect(page.get_by_role("status")).to_contain_text("The flow is disabled")
     page.get_by_role("button", name="Enable").click()
     expect(page.get_by_role("status")).to_contain_text("The flow is enabled")
+
+    def arrives(payload: str, what: str) -> None:
+        def is_seen(text: str) -> bool:
+            # The first messages may come before the subscription.
+            console.publish(admin, f"{root}/first/a", payload)
+            return what in text
+
+        console.until("/flow?code=FIRST", what, is_seen)
+
+    arrives('{"level": 3}', "Last number\n1")
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_label("Type of field 1").select_option("string")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_contain_text("The edit was saved")
+    arrives('{"level": 4}', "validation_failed")
+    page.get_by_role("link", name="validation_failed").click()
+    page.locator("tbody a").first.click()
+    expect(page.get_by_role("region", name="Reason")).to_contain_text("expected string")
+    page.goto("/flow?code=FIRST")
+    page.get_by_role("button", name="Go back to entry").last.click()
+    expect(page.get_by_role("status")).to_contain_text("The flow is as it was")
+    expect(page.get_by_label("Schema")).to_contain_text("integer")
+    page.goto("/dead-letters/replay?flow=FIRST")
+    page.get_by_role("button", name="Replay ").click()
+    expect(page.locator("tbody")).to_contain_text("stored")
+    console.until("/dead-letters?flow=FIRST", "no dead letters", lambda text: "No dead letter matches" in text)
     console.close()
+
+
+def failing_endpoint(browser: Browser, address: str, admin: str, root: str, endpoint: str) -> None:
+    """Posts wait for an endpoint that fails, and go out when it is mended."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.goto("/flow/new")
+    page.get_by_label("Code").fill("POSTS")
+    page.get_by_label("Topic filter").fill(f"{root}/posts")
+    page.get_by_label("Action").select_option("POST_ENDPOINT")
+    page.get_by_label("Endpoint").fill(endpoint)
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("status")).to_contain_text("The flow was added")
+
+    def has_failed(text: str) -> bool:
+        console.publish(admin, f"{root}/posts", '{"n": 1}')
+        return "POSTS" in text and "503" in text
+
+    console.until("/deliveries", "a failed attempt", has_failed)
+    check_page(page, "deliveries with a failing endpoint")
+    Endpoint.status = 204
+    page.get_by_role("row").filter(has_text="POSTS").get_by_role("button", name="Retry now").click()
+    expect(page.get_by_role("status")).to_contain_text("due now")
+    console.until("/deliveries", "the posts", lambda text: "POSTS" not in text)
+    assert b'{"n": 1}' in Endpoint.posts
+    console.close()
+
+
+def hostile_texts(browser: Browser, address: str, admin: str) -> None:
+    """Texts of others run nothing and change no page."""
+    console = Console(browser, address)
+    page = console.page
+    page.on("dialog", lambda dialog: console.errors.append(dialog.message))
+    console.log_in(admin)
+    page.goto("/flows")
+    paths = ["/", "/flows", "/deliveries", "/dead-letters", "/dead-letters/replay", "/dead-letters/discard"]
+    flow = page.get_by_role("link", name="<script>").get_attribute("href") or ""
+    paths += [flow, flow.replace("/flow?", "/flow/edit?"), flow.replace("/flow?", "/flow/test?")]
+    page.goto(flow)
+    page.get_by_role("link", name="validation_failed").click()
+    paths.append(page.locator("tbody a").first.get_attribute("href") or "")
+    for path in paths:
+        page.goto(path)
+        check_page(page, f"hostile texts: {path}")
+        assert page.locator("main img, main script, main a[href^='javascript']").count() == 0, path
+        assert "\u202e" not in page.get_by_role("main").inner_text(), path
+    page.goto(flow)
+    expect(page.get_by_role("heading", level=1)).to_have_text('<script>alert(1)</script>"')
+    expect(page.get_by_role("main")).to_contain_text("\\u{202e}")
+    console.close()
+
+
 
 
 def mend_and_replay(browser: Browser, address: str, admin: str) -> None:
@@ -256,17 +411,23 @@ def live_parts(browser: Browser, address: str, admin: str) -> None:
 
 
 def main() -> None:
-    address, admin, reader = sys.argv[1:4]
-    pictures = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    address, admin, reader, expired, root = sys.argv[1:6]
+    pictures = Path(sys.argv[6]) if len(sys.argv) > 6 else None
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    elsewhere = f"http://127.0.0.1:{server.server_port}/"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         all_pages(browser, address, admin, pictures)
-        tokens(browser, address, admin, reader)
+        tokens(browser, address, admin, reader, expired)
+        foreign_form(browser, address, admin, elsewhere)
         live_parts(browser, address, admin)
-        first_flow(browser, address, admin)
+        hostile_texts(browser, address, admin)
         brokers(browser, address, admin)
         token_once(browser, address, admin)
         mend_and_replay(browser, address, admin)
+        first_flow(browser, address, admin, root)
+        failing_endpoint(browser, address, admin, root, elsewhere)
         browser.close()
     print("ok")
 

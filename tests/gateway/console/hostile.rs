@@ -3,9 +3,11 @@
 use test_support::world::{Backend, World};
 
 use super::Served;
+use super::sessions::registered;
 use crate::commands::document;
 
 const SCRIPT: &str = "<script>alert(1)</script>";
+const FORM_SCRIPT: &str = "%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27";
 const DISGUISE: &str = "\u{202e}\u{1b}[31m";
 
 fn assert_harmless(page: &str, what: &str) {
@@ -45,7 +47,7 @@ fn hostile_texts_are_shown_as_text(world: World) {
     let bytes = visitor.page(&format!("/dead-letter?id={}", id_of(0)));
     assert_harmless(&bytes, "other bytes");
     assert!(bytes.contains(r"<mark>\xff</mark>"), "{bytes}");
-    let query = "code=%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27";
+    let query = format!("code={FORM_SCRIPT}");
     for path in [
         "/flows".to_owned(),
         format!("/flow?{query}"),
@@ -57,6 +59,15 @@ fn hostile_texts_are_shown_as_text(world: World) {
         assert_shown(&visitor.page(&path), &path);
     }
     assert_harmless(&visitor.page("/"), "the overview");
+    for path in registered() {
+        let everything =
+            format!("{path}?{query}&id={id}&flow={FORM_SCRIPT}&name={FORM_SCRIPT}&text={FORM_SCRIPT}");
+        let page = visitor.get(&everything).body;
+        assert!(!page.contains("<script>alert") && !page.contains("<img"), "{path}: {page}");
+    }
+    let tried = visitor.submit("/dead-letters/replay", &[("id", &id), ("do", "try")]);
+    assert_eq!(tried.status, 200);
+    assert_harmless(&tried.body, "the result of a replay");
     assert!(visitor.page("/flows").contains(r"\u{202e}\u{1b}[31m"));
     let unknown = visitor.get("/flow?code=%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AE");
     assert_eq!(unknown.status, 404);

@@ -56,6 +56,14 @@ const FORMS: [&str; 20] = [
     "/logout",
 ];
 
+/// All paths of pages, as the code registers them.
+pub(super) fn registered() -> Vec<&'static str> {
+    let routes = include_str!("../../../src/http/console.rs");
+    let paths = routes.split("page(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    // The page of the demo is in the console of a demo only.
+    paths.filter(|path| !path.starts_with("/demo")).collect()
+}
+
 fn served() -> Served {
     let world = crate::commands::world(Backend::Sqlite);
     world.flow("F", "f").insert(&world.sql);
@@ -77,6 +85,23 @@ fn pages_need_a_session() {
         }
     }
     assert_eq!(location(&served.guest().get("/flow?code=F")), "/login?next=%2Fflow%3Fcode%3DF");
+}
+
+#[test]
+fn every_path_needs_a_session() {
+    let served = served();
+    let open = ["/login", "/enter", "/assets/{name}"];
+    let paths = registered();
+    assert!(paths.len() >= 20 && open.iter().all(|path| paths.contains(path)), "{paths:?}");
+    for path in paths.into_iter().filter(|path| !open.contains(path)) {
+        let (shown, sent) = (served.guest().get(path), served.guest().post(path, &[("code", "F")]));
+        let refused = |status| [303, 404, 405].contains(&status);
+        assert!(refused(shown.status) && refused(sent.status), "{path}: {} {}", shown.status, sent.status);
+        for answer in [shown, sent].iter().filter(|answer| answer.status == 303) {
+            assert!(location(answer).starts_with("/login"), "{path}");
+            assert_eq!(answer.body, "", "{path}");
+        }
+    }
 }
 
 #[test]

@@ -105,6 +105,14 @@ fn of_gateway(gateway: &GatewayStatus, problems: &mut Vec<StatusProblem>) {
         problems.push(problem(wait.sentence(), Some(&wait.since), &wait.remedy()));
     }
     for actor in gateway.actors.iter().filter(|actor| matches!(actor.state.as_str(), "down" | "retrying")) {
+        // An open breaker names the endpoint.
+        if (actor.actor.as_str(), actor.state.as_str()) == ("delivery", "retrying") {
+            if gateway.breakers.is_empty() {
+                let remedy = "`mqtt-gateway deliveries list` shows the last error of each flow";
+                problems.push(problem("posts fail, and are repeated".to_owned(), None, remedy));
+            }
+            continue;
+        }
         let text = format!("the actor {} is {}", actor.actor, actor.state);
         problems.push(problem(text, None, "see the log for its error"));
     }
@@ -134,7 +142,7 @@ fn of_database(database: &DatabaseStatus, problems: &mut Vec<StatusProblem>) {
 #[cfg(test)]
 mod tests {
     use super::super::database::{FlowsStatus, OutboxRows, RecentLetters};
-    use super::super::gateway::{BreakerStatus, BrokerStatus, InboxStatus, UnreadyStatus};
+    use super::super::gateway::{ActorStatus, BreakerStatus, BrokerStatus, InboxStatus, UnreadyStatus};
     use super::*;
 
     fn gateway() -> GatewayStatus {
@@ -187,6 +195,28 @@ mod tests {
         let breakers = vec![BreakerStatus { origin, state: "open".to_owned(), since: since() }];
         let problems = found(&GatewayStatus { breakers, ..gateway() });
         assert_eq!(problems, ["posts to http://h wait, its breaker is open"]);
+    }
+
+    #[test]
+    fn failing_posts_are_one_problem() {
+        let (actor, state, since) = ("delivery".to_owned(), "retrying".to_owned(), "t".to_owned());
+        let actors = vec![ActorStatus {
+            actor,
+            state,
+            since,
+            depth: 0,
+            capacity: 1,
+            handled_per_second: 0.0,
+            wait_p99_ms: None,
+            handle_p99_ms: None,
+            in_hand_ms: 0,
+            restarts: 0,
+        }];
+        let mut gateway = GatewayStatus { actors, ..gateway() };
+        assert_eq!(found(&gateway), ["posts fail, and are repeated"]);
+        let (origin, state) = ("http://h".to_owned(), "open".to_owned());
+        gateway.breakers = vec![BreakerStatus { origin, state, since: "t".to_owned() }];
+        assert_eq!(found(&gateway), ["posts to http://h wait, its breaker is open"]);
     }
 
     #[test]

@@ -121,7 +121,10 @@ fn draw(minutes: &[u64], peak: u64) -> Result<String, DrawError> {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     let mut chart = ChartBuilder::on(&area).margin(2).build_cartesian_2d(0..width - 1, 0..peak)?;
-    let points = (width - drawn..width).zip(minutes.iter().copied());
+    // A line needs two points. Before the first minute there was nothing.
+    let before = u32::from(drawn < width);
+    let numbers = (0..before).map(|_| 0).chain(minutes.iter().copied());
+    let points = (width - drawn - before..width).zip(numbers);
     chart.draw_series(AreaSeries::new(points, 0, BLACK.mix(0.2)).border_style(BLACK))?;
     area.present()?;
     drop(chart);

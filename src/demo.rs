@@ -140,8 +140,9 @@ fn run_until_end(options: &DemoOptions) -> Result<i32, DemoError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let demo = Demo::start(&options.dir, options.port).await?;
-        let code = demo.stage.gateway.run(&mut signals).await?;
+        let mut demo = Demo::start(&options.dir, options.port).await?;
+        let stage = Arc::clone(&demo.stage);
+        let code = stage.gateway.run(&mut signals, || demo.stop_sensors()).await?;
         demo.end().await;
         Ok(code)
     })
@@ -150,9 +151,11 @@ fn run_until_end(options: &DemoOptions) -> Result<i32, DemoError> {
 /// The parts that run beside the gateway.
 struct Demo {
     stage: Arc<Stage>,
-    sensors: Companion,
-    failing: Endpoint,
+    /// None after their end.
+    sensors: Option<Companion>,
     control: HttpThread,
+    /// Endpoint that never works.
+    _failing: Endpoint,
 }
 
 impl Demo {
@@ -164,19 +167,17 @@ impl Demo {
         let link = broker.link("demo-sensors")?;
         broker.start()?;
         let ledger = Arc::<ReadingLedger>::default();
-        let endpoint = Endpoint::start(Arc::clone(&ledger)).map_err(DemoError::Endpoint)?;
-        let failing = Endpoint::start_failing().map_err(DemoError::Endpoint)?;
+        let endpoint = Endpoint::start(&ledger).map_err(DemoError::Endpoint)?;
+        let failing = Endpoint::start_failing(&ledger).map_err(DemoError::Endpoint)?;
         let earlier = samples::write(&settings.database, &endpoint, &failing, ports.v5).await?;
         let console = console(&settings)?;
+        let address = console.as_ref().map(TcpListener::local_addr).transpose()?;
         let control = control::listen()?;
         let access = DemoAccess::new(&control.local_addr()?.to_string());
         let introduction = Introduction {
             database: database_path(dir),
             ports,
-            console: match &console {
-                Some(console) => Some(link_to_console(console.local_addr()?, &access.link)),
-                None => None,
-            },
+            console: address.map(|address| link_to_console(address, &access.link)),
         };
         print(&introduction.to_string());
         let stage = Arc::new(Stage {
@@ -189,16 +190,20 @@ impl Demo {
             is_locked: AtomicBool::new(false),
         });
         let control = control::serve(control, access.control_key, Arc::clone(&stage))?;
-        let sensors = sensors::start(link, ledger)?;
-        Ok(Self { stage, sensors, failing, control })
+        let sensors = Some(sensors::start(link, ledger, address)?);
+        Ok(Self { stage, sensors, control, _failing: failing })
     }
 
-    /// Ends sensors and endpoints, and says what became of the readings. The broker ends with the process.
-    async fn end(self) {
-        self.sensors.end();
+    fn stop_sensors(&mut self) {
+        if let Some(sensors) = self.sensors.take() {
+            sensors.end();
+        }
+    }
+
+    /// Says what became of the readings. Broker and endpoints end with the process.
+    async fn end(mut self) {
+        self.stop_sensors();
         self.control.end();
-        self.failing.stop();
-        self.stage.endpoint.stop();
         match self.stage.balance().await {
             Ok(flows) => print(&Summary(flows).to_string()),
             Err(error) => log::error!("Cannot count the readings: {error}"),

@@ -1,8 +1,9 @@
-//! The built-in HTTP endpoints: one accepts the posts of the gateway, the other always fails.
+//! The built-in HTTP endpoints: one takes the posts of the gateway, the other always fails.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Bytes, Data, PayloadConfig, ServiceConfig};
@@ -28,67 +29,49 @@ const SEVERITIES: [&str; 2] = ["high", "low"];
 
 /// An endpoint, which runs on its own thread.
 pub(super) struct Endpoint {
-    address: SocketAddr,
-    /// None answers 503.
-    ledger: Option<Arc<ReadingLedger>>,
-    server: Mutex<Option<HttpThread>>,
+    server: HttpThread,
+    /// Otherwise it answers 503, as a proxy does for a service that is down.
+    works: Arc<AtomicBool>,
 }
 
 impl Endpoint {
     /// Starts the endpoint on the loopback interface. It notes the readings that it receives.
-    pub(super) fn start(ledger: Arc<ReadingLedger>) -> io::Result<Self> {
-        Self::start_near(DEFAULT_PORT, Some(ledger))
+    pub(super) fn start(ledger: &Arc<ReadingLedger>) -> io::Result<Self> {
+        Self::start_near(DEFAULT_PORT, ledger, true)
     }
 
-    /// Starts an endpoint that answers 503 to every post.
-    pub(super) fn start_failing() -> io::Result<Self> {
-        Self::start_near(FAILING_PORT, None)
+    /// Starts an endpoint that never works.
+    pub(super) fn start_failing(ledger: &Arc<ReadingLedger>) -> io::Result<Self> {
+        Self::start_near(FAILING_PORT, ledger, false)
     }
 
-    fn start_near(port: u16, ledger: Option<Arc<ReadingLedger>>) -> io::Result<Self> {
+    fn start_near(port: u16, ledger: &Arc<ReadingLedger>, works: bool) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        let address = listener.local_addr()?;
-        let endpoint = Self { address, ledger, server: Mutex::default() };
-        endpoint.serve(listener)?;
-        Ok(endpoint)
-    }
-
-    /// Starts the endpoint again at its address, unless it runs.
-    pub(super) fn resume(&self) -> io::Result<()> {
-        if self.runs() { Ok(()) } else { self.serve(TcpListener::bind(self.address)?) }
-    }
-
-    fn serve(&self, listener: TcpListener) -> io::Result<()> {
-        let ledger = self.ledger.clone().map(Data::from);
+        let works = Arc::new(AtomicBool::new(works));
+        let (ledger, state) = (Data::from(Arc::clone(ledger)), Data::from(Arc::clone(&works)));
         let configure = move |app: &mut ServiceConfig| {
-            let posts = web::resource("/demo/{flow_code}").app_data(PayloadConfig::new(MAX_BODY_BYTES));
-            app.service(match &ledger {
-                Some(ledger) => posts.app_data(ledger.clone()).route(web::post().to(accept)),
-                None => posts.route(web::post().to(fail)),
-            });
+            app.app_data(PayloadConfig::new(MAX_BODY_BYTES))
+                .app_data(ledger.clone())
+                .app_data(state.clone())
+                .route("/demo/{flow_code}", web::post().to(receive));
         };
-        let server = HttpThread::start_routes("demo-endpoint", listener, configure)?;
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
-        Ok(())
+        Ok(Self { server: HttpThread::start_routes("demo-endpoint", listener, configure)?, works })
     }
 
-    /// Whether the endpoint runs.
-    pub(super) fn runs(&self) -> bool {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Stops and starts the work of the endpoint. Its port stays open, because another program could take it.
+    pub(super) fn set_works(&self, works: bool) {
+        self.works.store(works, Relaxed);
+    }
+
+    /// Whether the endpoint works.
+    pub(super) fn works(&self) -> bool {
+        self.works.load(Relaxed)
     }
 
     /// Returns the URL to which the flow with this code posts.
     pub(super) fn url(&self, flow_code: &str) -> String {
-        format!("{ORIGIN}{}{}", self.address.port(), path(flow_code))
-    }
-
-    /// Ends the server and waits for its thread.
-    pub(super) fn stop(&self) {
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(server) = server {
-            server.end();
-        }
+        format!("{ORIGIN}{}{}", self.server.address().port(), path(flow_code))
     }
 }
 
@@ -98,7 +81,10 @@ pub(super) fn path(flow_code: &str) -> String {
 }
 
 /// Takes a post, or refuses an alarm with an unknown severity for good.
-async fn accept(body: Bytes, ledger: Data<ReadingLedger>) -> HttpResponse {
+async fn receive(body: Bytes, ledger: Data<ReadingLedger>, works: Data<AtomicBool>) -> HttpResponse {
+    if !works.load(Relaxed) {
+        return HttpResponse::ServiceUnavailable().body("The service is down\n");
+    }
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
     if let Some(reading) = payload.get(READING).and_then(Value::as_u64) {
         ledger.note_posted(reading);
@@ -109,9 +95,4 @@ async fn accept(body: Bytes, ledger: Data<ReadingLedger>) -> HttpResponse {
         }
         _ => HttpResponse::NoContent().finish(),
     }
-}
-
-/// Reads the whole body and fails.
-async fn fail(_body: Bytes) -> HttpResponse {
-    HttpResponse::ServiceUnavailable().body("The workshop is closed\n")
 }

@@ -50,10 +50,11 @@ impl GatewayKeeper {
         Ok(Self { dir: dir.to_owned(), access, listener, child: Mutex::default(), kills: AtomicU32::new(0) })
     }
 
-    /// Runs the gateway until it ends by itself or a signal ends the demo. Returns its exit code.
+    /// Runs the gateway until it ends by itself or a signal ends the demo. Calls `before_end` before it ends the gateway,
+    /// and returns its exit code.
     ///
     /// The thread of the caller has to live as long as the demo: the gateway ends with it.
-    pub(super) async fn run(&self, signals: &mut Signals) -> io::Result<i32> {
+    pub(super) async fn run(&self, signals: &mut Signals, mut before_end: impl FnMut()) -> io::Result<i32> {
         loop {
             let mut is_ending = false;
             self.start()?;
@@ -61,6 +62,7 @@ impl GatewayKeeper {
                 tokio::select! {
                     () = signals.end() => {
                         is_ending = true;
+                        before_end();
                         self.signal(Signal::SIGTERM);
                     }
                     () = tokio::time::sleep(POLL_INTERVAL) => {

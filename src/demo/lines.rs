@@ -61,7 +61,8 @@ impl fmt::Display for Summary {
         let sum = |count: fn(&FlowBalance) -> u64| self.0.iter().map(count).sum::<u64>();
         match (sum(|flow| flow.missing), sum(|flow| flow.under_way)) {
             (0, 0) => f.write_str(". Nothing was lost.\n"),
-            (missing, under_way) => writeln!(f, ". Not arrived: {}.", missing + under_way),
+            (0, under_way) => writeln!(f, ". Nothing was lost; still on their way: {under_way}."),
+            (missing, _) => writeln!(f, ". Missing: {missing}."),
         }
     }
 }
@@ -92,7 +93,9 @@ mod tests {
             |name: &str, stored| FlowBalance { flow: name.to_owned(), stored, ..FlowBalance::default() };
         let mut summary = Summary(vec![flow("A", 2), flow("B", 0), flow("C", 1)]);
         assert!(summary.to_string().contains("Stored: A 2, C 1;"));
-        (summary.0[0].missing, summary.0[2].under_way) = (2, 1);
-        assert!(summary.to_string().ends_with(". Not arrived: 3.\n"));
+        summary.0[2].under_way = 1;
+        assert!(summary.to_string().ends_with(". Nothing was lost; still on their way: 1.\n"));
+        summary.0[0].missing = 2;
+        assert!(summary.to_string().ends_with(". Missing: 2.\n"));
     }
 }

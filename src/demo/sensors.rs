@@ -1,6 +1,7 @@
 //! Simulated sensors, which occasionally publish an invalid message.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,13 @@ use crate::embedded::broker::Link;
 
 /// Time between two ticks. Each tick publishes one to three messages.
 const TICK_INTERVAL: Duration = Duration::from_millis(600);
+
+/// Interval at which the readiness of the gateway is asked for, and the time limit of the answer.
+const READY_INTERVAL: Duration = Duration::from_millis(100);
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Beginning of the answer of a gateway that is ready.
+const READY: &[u8; 12] = b"HTTP/1.1 200";
 
 const ROOMS: [&str; 3] = ["kitchen", "cellar", "roof"];
 
@@ -24,10 +32,22 @@ struct SensorReading {
 }
 
 /// Starts a thread that publishes readings until it is stopped. It gives each valid one a number, and notes it.
-pub(super) fn start(link: Link, ledger: Arc<ReadingLedger>) -> io::Result<Companion> {
+///
+/// A broker keeps no messages before the first subscription, so the thread waits until the gateway with this address
+/// is ready. Without a console it cannot know.
+pub(super) fn start(
+    link: Link,
+    ledger: Arc<ReadingLedger>,
+    gateway: Option<SocketAddr>,
+) -> io::Result<Companion> {
     Companion::start("demo-sensors", move |stop| {
         // The receiver stays alive, because the broker would otherwise consider the client disconnected.
         let (mut publisher, _receiver) = link;
+        while gateway.is_some_and(|address| !is_ready(address).unwrap_or(false)) {
+            if stop.wait(READY_INTERVAL) {
+                return;
+            }
+        }
         let (mut tick, mut number) = (0_u32, first_number());
         while !stop.wait(TICK_INTERVAL) {
             for mut reading in readings(tick) {
@@ -44,6 +64,15 @@ pub(super) fn start(link: Link, ledger: Arc<ReadingLedger>) -> io::Result<Compan
             tick = tick.wrapping_add(1);
         }
     })
+}
+
+fn is_ready(gateway: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&gateway, READY_TIMEOUT)?;
+    stream.set_read_timeout(Some(READY_TIMEOUT))?;
+    stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; READY.len()];
+    stream.read_exact(&mut status)?;
+    Ok(status == *READY)
 }
 
 /// Returns a number above all of earlier demos, which give fewer than ten in a second.
@@ -65,7 +94,7 @@ fn readings(tick: u32) -> Vec<SensorReading> {
         readings.push(humidity(tick));
     }
     match tick % 12 {
-        3 | 10 => readings.push(alarm(tick)),
+        0 | 10 => readings.push(alarm(tick)),
         7 => readings.push(maintenance(tick)),
         5 => readings.push(humidity_of_the_wrong_type(tick)),
         11 => readings.push(truncated_json(tick)),

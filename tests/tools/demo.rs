@@ -1,6 +1,7 @@
 //! The demo as a newcomer meets it: started, watched, published to, ended.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -8,6 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use paho_mqtt as mqtt;
+use test_support::eventually;
+use test_support::http::{Answer, send};
+use test_support::python::tool;
+use test_support::world::text_of;
 
 /// Far more than anything here takes; only a demo that hangs reaches it.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -98,6 +103,112 @@ fn publish(port: u16, topic: &str, payload: &str) {
     client.connect(None).unwrap();
     client.publish(mqtt::Message::new(topic, payload, 1)).unwrap();
     client.disconnect(None).unwrap();
+}
+
+/// Address and path of the link to the console.
+fn console_of(demo: &Demo) -> (SocketAddr, String) {
+    let line = demo.line_with(&["http://", "/enter?link="]);
+    let (_, rest) = line.split_once("http://").unwrap();
+    let (address, path) = rest.split_once('/').unwrap();
+    (address.parse().unwrap(), format!("/{path}"))
+}
+
+/// The answer to a browser without a session.
+fn ask(address: SocketAddr, path: &str) -> Answer {
+    send(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}"), b"")
+}
+
+/// A browser in the console of a demo.
+struct DemoVisitor {
+    address: SocketAddr,
+    cookie: String,
+}
+
+impl DemoVisitor {
+    fn page(&self) -> String {
+        let (address, cookie) = (self.address, &self.cookie);
+        let answer =
+            send(address, &format!("GET /demo HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}"), b"");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
+    fn press(&self, action: &str, form_key: &str) -> Answer {
+        let (address, cookie) = (self.address, &self.cookie);
+        let head = format!(
+            "POST /demo/{action} HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\n\
+             Content-Type: application/x-www-form-urlencoded"
+        );
+        send(address, &head, format!("key={form_key}").as_bytes())
+    }
+}
+
+#[test]
+fn killed_gateway_loses_nothing_and_keeps_its_visitors() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = command(dir.path());
+    command.env("RUST_LOG", "warn,rumqttd=off").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let log = lines_of(process.stderr.take().unwrap());
+    let lines = lines_of(process.stdout.take().unwrap());
+    let demo = Demo { process, lines };
+    let (address, link) = console_of(&demo);
+    let entered = ask(address, &link);
+    assert_eq!(entered.status, 303, "{entered:?}");
+    let cookie = entered.headers["set-cookie"].split(';').next().unwrap().to_owned();
+    let visitor = DemoVisitor { address, cookie };
+    demo.line_with(&[" stored "]);
+
+    let page = visitor.page();
+    let form_key = page.split("name=\"key\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert_eq!(visitor.press("kill-gateway", "wrong").status, 403);
+    assert_eq!(visitor.press("nothing", &form_key).status, 404);
+    assert_eq!(visitor.press("kill-gateway", &form_key).status, 303);
+    while !log.recv_timeout(PATIENCE).unwrap().contains("Signal 9 ended the gateway") {}
+    // Requests wait for the next gateway.
+    eventually("the proof after the kill", || {
+        let page = visitor.page();
+        let is_proven = page.contains("it was killed once") && page.contains("Nothing was lost: all ");
+        is_proven.then_some(())
+    });
+    // The form of the page from before the kill still works.
+    assert_eq!(visitor.press("stop-endpoint", &form_key).status, 303);
+    assert!(visitor.page().contains("The endpoint of ALARMS is stopped"));
+    let (status, last_lines) = demo.end();
+    assert!(status.success(), "{status}");
+    assert!(last_lines.last().unwrap().contains("Nothing was lost"), "{last_lines:?}");
+}
+
+#[test]
+fn demo_is_broken_and_mended_in_a_browser() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let (address, link) = console_of(&demo);
+    demo.line_with(&[" stored "]);
+    let mut browser = Command::new(tool("python"));
+    browser.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/demo.py"));
+    browser.args([format!("http://{address}"), link]);
+    browser.args(std::env::var_os("CONSOLE_SCREENSHOTS"));
+    let output = browser.output().expect("the interpreter is installed");
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert!(demo.end().0.success());
+}
+
+#[test]
+fn page_of_the_demo_is_in_demos_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let (address, _) = console_of(&demo);
+    assert_eq!(ask(address, "/demo").status, 303, "without a session");
+    let lone = Command::new(env!("CARGO_BIN_EXE_mqtt-gateway"))
+        .arg("demo-gateway")
+        .arg("--dir")
+        .arg(dir.path())
+        .output();
+    let lone = lone.unwrap();
+    assert_eq!(lone.status.code(), Some(1));
+    assert!(text_of(&lone).contains("run `mqtt-gateway demo`"), "{}", text_of(&lone));
+    assert!(demo.end().0.success());
 }
 
 #[test]

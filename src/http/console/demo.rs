@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::charts::grouped;
 use super::fields::link;
+use super::flows::shell_word;
 use super::page::{ConsoleError, Page, PageFrame, SeeOther};
 use super::visitor::{Submission, Visitor};
 use crate::domain::api_token::TokenScope;
@@ -60,15 +61,17 @@ pub(crate) struct DemoReport {
     pub(crate) gateway_pid: u32,
     /// Number of kills.
     pub(crate) kills: u32,
-    pub(crate) endpoint_runs: bool,
+    pub(crate) endpoint_works: bool,
     pub(crate) database_is_locked: bool,
     /// A URL that accepts the posts of the flow whose endpoint fails.
     pub(crate) mended_url: String,
     pub(crate) flows: Vec<FlowBalance>,
     /// What the audit found wrong.
     pub(crate) wrong: Vec<String>,
-    /// The command line of the audit.
-    pub(crate) audit_command: String,
+    /// Where all state is.
+    pub(crate) dir: String,
+    /// Settings of an audit in this directory, as words for the shell.
+    pub(crate) audit_settings: String,
 }
 
 /// The valid readings of a flow. They are what `published` says, and one of the other numbers each.
@@ -173,9 +176,15 @@ impl DemoPage {
         Self { frame, notice, report, published, under_way, missing, twice }
     }
 
+    /// A number; nothing for zero, so that the others are seen.
     #[allow(clippy::unused_self, reason = "templates call methods")]
     fn number(&self, number: u64) -> String {
-        grouped(number)
+        if number == 0 { String::new() } else { grouped(number) }
+    }
+
+    fn audit_command(&self) -> String {
+        let DemoReport { dir, audit_settings, .. } = &self.report;
+        format!("cd {} && {audit_settings} mqtt-gateway audit", shell_word(dir))
     }
 
     fn nothing_was_lost(&self) -> bool {
@@ -192,7 +201,7 @@ pub(super) async fn show(visitor: Visitor, demo: Data<DemoAccess>) -> Result<Pag
 
 fn notice_of(action: DemoAction) -> &'static str {
     match action {
-        DemoAction::StopEndpoint => "The endpoint is stopped. Alarms wait in the outbox.",
+        DemoAction::StopEndpoint => "The endpoint is stopped. Alarms wait from now on.",
         DemoAction::StartEndpoint => "The endpoint runs again. The gateway posts what has waited, in order.",
         DemoAction::LockDatabase => "The database is locked. Messages wait in the inbox.",
         DemoAction::KillGateway => {

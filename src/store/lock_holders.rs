@@ -1,7 +1,7 @@
 //! Finds out who holds the rows that lanes wait for.
 //!
-//! A database shows only locks that a session waits for. A lane does not wait for the row of a deferred flow, so a connection
-//! of its own waits for it meanwhile, for a second at most.
+//! A database shows only locks that a session waits for. A lane does not wait for the row of a deferred flow, so a
+//! connection of its own waits for it meanwhile, for a second at most.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

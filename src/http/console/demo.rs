@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::charts::grouped;
 use super::fields::link;
-use super::flows::shell_word;
 use super::page::{ConsoleError, Page, PageFrame, SeeOther};
+use super::shell::shell_word;
 use super::visitor::{Submission, Visitor};
 use crate::domain::api_token::TokenScope;
 use crate::http::api::problem::ApiProblem;

@@ -86,7 +86,9 @@ async fn receive(body: Bytes, ledger: Data<ReadingLedger>, works: Data<AtomicBoo
         return HttpResponse::ServiceUnavailable().body("The service is down\n");
     }
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if let Some(reading) = payload.get(READING).and_then(Value::as_u64) {
+    if let Some(reading) =
+        payload.get(READING).and_then(Value::as_str).and_then(|reading| reading.parse().ok())
+    {
         ledger.note_posted(reading);
     }
     match payload.get("severity").and_then(Value::as_str) {

@@ -81,10 +81,10 @@ fn first_number() -> u64 {
     now.as_secs() * 10
 }
 
-/// Adds the number of the reading to a JSON object.
+/// Adds the number of the reading to a JSON object, as a text: the console draws the numbers of a flow.
 fn numbered(payload: &str, number: u64) -> String {
     let fields = payload.strip_suffix('}').unwrap_or(payload);
-    format!(r#"{fields}, "{READING}": {number}}}"#)
+    format!(r#"{fields}, "{READING}": "{number}"}}"#)
 }
 
 /// Returns the messages of a tick: a temperature always, other messages on some ticks.
@@ -177,7 +177,7 @@ mod tests {
     fn valid_readings_have_a_number() {
         let payload = numbered(&temperature(0).payload, 7);
         let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
-        assert_eq!((payload["reading"].as_u64(), payload["sensor"].as_str()), (Some(7), Some("kitchen")));
+        assert_eq!((payload["reading"].as_str(), payload["sensor"].as_str()), (Some("7"), Some("kitchen")));
     }
 
     fn is_json(reading: &SensorReading) -> bool {

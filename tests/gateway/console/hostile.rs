@@ -33,7 +33,7 @@ fn hostile_texts_are_shown_as_text(world: World) {
     let payload = format!("{{\"value\": \"{SCRIPT}{}<img>\"}}", "\u{202e}".repeat(300_000));
     served.world.publish(&format!("evil/{SCRIPT}{}", "\u{202e}"), payload);
     served.world.wait_for_dead_letters(1);
-    let far = format!("{{\"a\": \"{}\", \"value\": \"{SCRIPT}{DISGUISE}<img>\"}}", "x".repeat(1_000_000));
+    let far = format!("{{\"a\": \"{}\", \"value\": \"{SCRIPT}\u{202e}<img>\"}}", "x".repeat(1_000_000));
     served.world.publish("evil/far", far);
     served.world.publish("evil/bytes", b"{\"value\": \"<img>\xff\"}");
     served.world.wait_for_dead_letters(3);

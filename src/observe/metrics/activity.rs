@@ -15,7 +15,7 @@ const MIN_PERIOD: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct FlowActivity {
     origin: Instant,
-    flows: RwLock<HashMap<Arc<str>, Arc<Mutex<RecentMessages>>>>,
+    flows: RwLock<HashMap<Arc<str>, Mutex<RecentMessages>>>,
 }
 
 /// The recent messages of a flow.
@@ -43,24 +43,28 @@ impl Default for FlowActivity {
 }
 
 impl FlowActivity {
-    /// Adds the messages of a transaction.
+    /// Adds the messages of a transaction. Only a flow's first message takes the write lock.
     pub(super) fn count<'a>(&self, messages: impl Iterator<Item = (&'a str, u64)>) {
         let (minute, now) = (minute_of(self.origin.elapsed()), SystemTime::now());
-        for (code, count) in messages {
-            let recent = self.recent(code, now);
-            recent.lock().unwrap_or_else(PoisonError::into_inner).add(minute, count, now);
-        }
-    }
-
-    fn recent(&self, code: &str, now: SystemTime) -> Arc<Mutex<RecentMessages>> {
         let flows = self.flows.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(recent) = flows.get(code) {
-            return Arc::clone(recent);
+        let add = |recent: &Mutex<RecentMessages>, count| {
+            recent.lock().unwrap_or_else(PoisonError::into_inner).add(minute, count, now);
+        };
+        let mut new = Vec::new();
+        for (code, count) in messages {
+            match flows.get(code) {
+                Some(recent) => add(recent, count),
+                None => new.push((code, count)),
+            }
         }
         drop(flows);
-        let new = || Arc::new(Mutex::new(RecentMessages { minute: 0, counts: [0; MINUTES], last_at: now }));
+        if new.is_empty() {
+            return;
+        }
         let mut flows = self.flows.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(flows.entry(code.into()).or_insert_with(new))
+        for (code, count) in new {
+            add(flows.entry(code.into()).or_insert_with(|| Mutex::new(RecentMessages::new(now))), count);
+        }
     }
 
     /// Drops all flows but these.
@@ -82,6 +86,10 @@ impl FlowActivity {
 }
 
 impl RecentMessages {
+    fn new(now: SystemTime) -> Self {
+        Self { minute: 0, counts: [0; MINUTES], last_at: now }
+    }
+
     fn add(&mut self, minute: u64, count: u64, now: SystemTime) {
         self.advance(minute);
         if let Some(current) = self.counts.first_mut() {
@@ -123,7 +131,7 @@ mod tests {
     #[test]
     fn rates_are_those_of_the_last_minutes() {
         let now = SystemTime::UNIX_EPOCH;
-        let mut recent = RecentMessages { minute: 0, counts: [0; MINUTES], last_at: now };
+        let mut recent = RecentMessages::new(now);
         recent.add(0, 30, now);
         assert!((rate(&mut recent, 10) - 30.0).abs() < 1e-9, "a short run counts as a minute");
         recent.add(1, 30, now);

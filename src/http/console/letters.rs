@@ -293,21 +293,22 @@ async fn confirm(
             } else {
                 link("/dead-letter", [("id", query.get("id"))])
             },
-            command: confirm_command(verb, &hidden),
+            command: selected_command(&verb.to_lowercase(), "--yes", &query),
             hidden,
         })
     });
     Ok(page.await?)
 }
 
-/// The command that does the same, without its question.
-fn confirm_command(verb: &str, conditions: &[(String, String)]) -> String {
-    let action = format!("dead-letters {}", verb.to_lowercase());
-    match conditions {
-        [] => format!("mqtt-gateway {action} --all --yes"),
-        [(name, id)] if name == "id" => format!("mqtt-gateway {action} {} --yes", shell_word(id)),
-        conditions => command_line(&action, conditions) + " --yes",
-    }
+/// The command that works on the same dead letters, with one more option.
+fn selected_command(action: &str, option: &str, query: &Fields) -> String {
+    let conditions = query.only(&CONDITIONS);
+    let command = match &conditions[..] {
+        [] => format!("mqtt-gateway dead-letters {action} --all"),
+        [(name, id)] if name == "id" => format!("mqtt-gateway dead-letters {action} {}", shell_word(id)),
+        conditions => command_line(&format!("dead-letters {action}"), conditions),
+    };
+    format!("{command} {option}")
 }
 
 #[cfg(test)]
@@ -335,5 +336,9 @@ mod tests {
         let query = Fields::parse(b"flow=A%20B&reason=&text=x");
         let command = command_line("dead-letters list", &query.only(&CONDITIONS));
         assert_eq!(command, "mqtt-gateway dead-letters list --flow 'A B' --text x");
+        let replay = |query: &str| selected_command("replay", "--yes", &Fields::parse(query.as_bytes()));
+        assert_eq!(replay("do=go"), "mqtt-gateway dead-letters replay --all --yes");
+        assert_eq!(replay("id=7"), "mqtt-gateway dead-letters replay 7 --yes");
+        assert_eq!(replay("flow=A"), "mqtt-gateway dead-letters replay --flow A --yes");
     }
 }

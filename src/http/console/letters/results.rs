@@ -10,7 +10,7 @@ use super::super::charts::counted;
 use super::super::fields::{Fields, link_with};
 use super::super::page::{ConsoleError, Page, PageFrame};
 use super::super::visitor::Submission;
-use super::{CONDITIONS, LETTER, PART, letter_link, selection};
+use super::{CONDITIONS, LETTER, PART, letter_link, selected_command, selection};
 use crate::control::view::{ReplayTally, TallyRow};
 use crate::control::{Control, ControlError, LetterSelection, ReplayMode};
 use crate::domain::api_token::TokenScope;
@@ -31,6 +31,7 @@ struct ResultsPage {
     /// Hidden fields of the form that goes on; none if all is done.
     rest: Option<Rest>,
     back: String,
+    command: String,
 }
 
 struct Rest {
@@ -56,17 +57,21 @@ pub(in crate::http::console) async fn replay(
         let started = SystemTime::now();
         let is_dry_run = fields.get("do") == "try";
         let (tally, is_complete) = replayed(control, &selection(&fields)?, is_dry_run).await?;
-        let letters = counted(tally.letters(), LETTER);
+        let so_far = so_far(&fields) + tally.letters();
+        let letters = counted(so_far, LETTER);
         Page::new(&ResultsPage {
             frame,
             done: match (is_dry_run, is_complete) {
-                (true, _) => format!("Tried: {letters}. Nothing was changed."),
+                (true, true) => format!("Tried: {letters}. Nothing was changed."),
+                (true, false) => format!("Tried the first ones: {letters}. Nothing was changed."),
                 (false, true) => format!("Replayed: {letters}."),
                 (false, false) => format!("Replayed so far: {letters}. There are more."),
             },
             is_dry_run,
             outcomes: tally.rows().into_iter().map(OutcomeRow::new).collect(),
-            rest: rest("/dead-letters/replay", &fields, is_complete, started),
+            // A test that goes on would begin again.
+            rest: rest("/dead-letters/replay", &fields, is_complete || is_dry_run, (started, so_far)),
+            command: selected_command("replay", if is_dry_run { "--dry-run" } else { "--yes" }, &fields),
             back: link_with(PART, &fields.only(&CONDITIONS[..6])),
         })
     });
@@ -106,7 +111,8 @@ pub(in crate::http::console) async fn discard(
         if let Ok(result) = ended {
             result?;
         }
-        let letters = counted(discarded, LETTER);
+        let so_far = so_far(&fields) + discarded;
+        let letters = counted(so_far, LETTER);
         Page::new(&ResultsPage {
             frame,
             done: if is_complete {
@@ -116,16 +122,28 @@ pub(in crate::http::console) async fn discard(
             },
             is_dry_run: false,
             outcomes: Vec::new(),
-            rest: rest("/dead-letters/discard", &fields, is_complete, started),
+            rest: rest("/dead-letters/discard", &fields, is_complete, (started, so_far)),
+            command: selected_command("discard", "--yes", &fields),
             back: link_with(PART, &fields.only(&CONDITIONS[..6])),
         })
     });
     Ok(page.await?)
 }
 
+/// The letters of the steps before.
+fn so_far(fields: &Fields) -> u64 {
+    fields.number("so_far").unwrap_or_default().unsigned_abs()
+}
+
 /// The form that goes on. It leaves out letters that became dead letters again meanwhile.
-fn rest(target: &'static str, fields: &Fields, is_complete: bool, started: SystemTime) -> Option<Rest> {
+fn rest(
+    target: &'static str,
+    fields: &Fields,
+    is_complete: bool,
+    (started, so_far): (SystemTime, u64),
+) -> Option<Rest> {
     let mut hidden = fields.only(&CONDITIONS);
+    hidden.push(("so_far".to_owned(), so_far.to_string()));
     if fields.get("until").is_empty() {
         hidden.push(("until".to_owned(), timestamp(started)));
     }

@@ -11,6 +11,7 @@
 mod actor_loads;
 mod error_file;
 mod events;
+mod flow_tails;
 mod format;
 pub mod health;
 mod length;
@@ -29,6 +30,7 @@ pub use actor_loads::ActorLoad;
 pub(crate) use error_file::check_writable;
 pub(crate) use events::dead_post;
 pub use events::{Events, Heard, Listener};
+pub use flow_tails::{FlowTail, KeptEvents};
 pub(crate) use format::{timestamp, whole_milliseconds};
 pub use metrics::ActivityReading;
 pub use rates::{OutcomeCounts, Rates};

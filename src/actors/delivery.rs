@@ -254,11 +254,11 @@ impl DeliveryActor {
 
     /// Keeps the events of dead letters until these are written.
     fn note_dead(&mut self, items: &[Arc<OutboxItem>], outcomes: &[Outcome]) {
-        if !self.parts.observed.events.are_wanted() {
-            return;
-        }
+        let events = &self.parts.observed.events;
         for (item, outcome) in items.iter().zip(outcomes) {
-            if let Outcome::GivenUp { key, reason, detail, .. } = outcome {
+            if let Outcome::GivenUp { key, reason, detail, .. } = outcome
+                && events.want(&item.flow_code)
+            {
                 self.unwritten_dead.insert(key.clone(), dead_post(item, *reason, detail));
             }
         }

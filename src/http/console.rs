@@ -25,6 +25,7 @@ mod inputs;
 mod letters;
 mod links;
 mod live;
+mod live_part;
 mod login;
 mod overview;
 mod page;
@@ -43,6 +44,7 @@ use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
 pub(crate) use self::demo::DemoAccess;
 #[cfg(feature = "tools")]
 pub(crate) use self::demo::{DemoAction, DemoReport, FlowBalance};
+pub(super) use self::live::LiveStreams;
 pub(super) use self::sessions::ConsoleSessions;
 use super::api::thread::ApiThread;
 
@@ -61,6 +63,7 @@ pub(super) fn routes(
     config: &mut ServiceConfig,
     thread: &Data<ApiThread>,
     sessions: &Data<ConsoleSessions>,
+    live: &Data<LiveStreams>,
     demo: Option<&Data<DemoAccess>>,
 ) {
     let headers = DefaultHeaders::new()
@@ -70,6 +73,7 @@ pub(super) fn routes(
         .add(("Referrer-Policy", "same-origin"));
     let page = |path: &str| {
         let page = web::resource(path).app_data(thread.clone()).app_data(sessions.clone());
+        let page = page.app_data(live.clone());
         let page = demo.into_iter().fold(page, |page, demo| page.app_data(demo.clone()));
         page.app_data(PayloadConfig::new(MAX_FORM_BYTES)).wrap(headers.clone())
     };
@@ -85,6 +89,7 @@ pub(super) fn routes(
         .service(page("/enter").route(show().to(login::enter)))
         .service(page("/logout").route(act().to(login::log_out)))
         .service(page("/assets/{name}").route(show().to(assets::serve)))
+        .service(page("/live").route(show().to(live::follow)))
         .service(page("/actors").route(show().to(actors::show)))
         .service(page("/flows").route(show().to(flows::list)))
         .service(page("/flow").route(show().to(flows::show)))

@@ -13,7 +13,7 @@ use actix_web::{App, HttpServer, rt};
 use super::answers::routes;
 use super::api::{self, Api};
 use super::connections::{Connections, MAX_CONNECTIONS};
-use super::console::{self, ConsoleSessions, DemoAccess};
+use super::console::{self, ConsoleSessions, DemoAccess, LiveStreams};
 use super::metrics_text::MetricsText;
 use super::thread::HttpThread;
 use crate::control::LazyControl;
@@ -102,15 +102,17 @@ fn serve(
     rt::spawn(tick(connections.clone(), Arc::clone(telemetry)));
     let (seen, text) = (Data::from(Arc::clone(telemetry)), Data::new(MetricsText::new(telemetry)));
     let api = Api::start(control)?;
+    let live = Data::<LiveStreams>::default();
     let server = HttpServer::new(move || {
         let (api, sessions, demo) = (api.clone(), sessions.clone(), demo.clone());
+        let live = live.clone();
         App::new()
             .app_data(seen.clone())
             .app_data(text.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
             .configure(|config| api::routes(config, &api))
-            .configure(|config| console::routes(config, &api.thread(), &sessions, demo.as_ref()))
+            .configure(|config| console::routes(config, &api.thread(), &sessions, &live, demo.as_ref()))
             .configure(routes)
     });
     let server = server

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! worker: results of a committed batch ──┐               ┌─▶ log, target `messages`, level DEBUG
-//!                                        ├──▶ Events ────┤
+//!                                        ├──▶ Events ────┼─▶ kept events of a flow ──▶ FlowTail
 //! delivery: answers, dead letters ───────┘               └─▶ ring of events ──▶ Listener, Listener, …
 //! ```
 //!
 //! No sender waits: the ring overwrites its oldest event, and a listener that was too slow learns how many it has
 //! missed.
-//! Without a listener and without the log level, a batch costs one read of a counter and one of the level.
+//! Without a listener and without the log level, a batch costs the reads of two counters and of the level.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -18,6 +18,7 @@ use log::Level;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
+use super::flow_tails::{FlowTail, FlowTails};
 use crate::domain::batch::{Batch, ProcessError, ProcessResult};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message_event::{MESSAGES, MessageEvent, MessageOutcome, record_of};
@@ -31,19 +32,26 @@ const MAX_BEHIND: usize = 4_096;
 pub struct Events {
     ring: Sender<Arc<MessageEvent>>,
     listeners: Arc<AtomicUsize>,
+    tails: Arc<FlowTails>,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { ring: Sender::new(MAX_BEHIND), listeners: Arc::default() }
+        Self { ring: Sender::new(MAX_BEHIND), listeners: Arc::default(), tails: Arc::default() }
     }
 }
 
 impl Events {
-    /// Whether anything listens, or the log wants lines for messages.
+    /// Whether anything listens to all messages, or the log wants lines for them.
     #[must_use]
     pub fn are_wanted(&self) -> bool {
         self.listeners.load(Relaxed) > 0 || log::log_enabled!(target: MESSAGES, Level::Debug)
+    }
+
+    /// As [`Self::are_wanted`], for a message of this flow.
+    #[must_use]
+    pub fn want(&self, flow: &str) -> bool {
+        self.are_wanted() || self.tails.want(flow)
     }
 
     /// Begins to listen. Earlier events are not heard.
@@ -63,6 +71,9 @@ impl Events {
 
     /// Emits the committed results of a batch.
     pub fn emit_results(&self, batch: &Batch, results: &[Result<ProcessResult, ProcessError>]) {
+        if self.tails.are_open() {
+            self.tails.add_results(batch, results, now_us());
+        }
         if !self.are_wanted() {
             return;
         }
@@ -71,20 +82,31 @@ impl Events {
             let record = record_of(result, &batch.entries);
             let event = record.and_then(|record| MessageEvent::from_result(result, record, now_us));
             if let Some(event) = event {
-                self.emit(event);
+                self.emit_to_listeners(event);
             }
         }
     }
 
     /// Emits a post that `endpoint`, a URL without secrets, has accepted.
     pub fn emit_posted(&self, item: &OutboxItem, endpoint: impl FnOnce() -> String, status: u16) {
-        if self.are_wanted() {
+        if self.want(&item.flow_code) {
             self.emit(MessageEvent::posted(item, endpoint(), status, now_us()));
         }
     }
 
     /// Emits an event.
     pub fn emit(&self, event: MessageEvent) {
+        self.tails.add(&event);
+        self.emit_to_listeners(event);
+    }
+
+    /// Opens a tail of the flow with this code.
+    #[must_use]
+    pub fn tail(&self, flow: String) -> FlowTail {
+        self.tails.open(flow)
+    }
+
+    fn emit_to_listeners(&self, event: MessageEvent) {
         log_message(&event);
         if self.listeners.load(Relaxed) > 0 {
             // An error means that the last listener has just left.

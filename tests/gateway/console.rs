@@ -4,6 +4,7 @@ mod admin_pages;
 mod browser;
 mod flow_pages;
 mod hostile;
+mod live;
 mod sessions;
 mod tasks;
 mod waits;

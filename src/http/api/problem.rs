@@ -160,7 +160,7 @@ impl ApiProblem {
     }
 
     /// All turns are taken.
-    pub(super) fn busy() -> Self {
+    pub(in crate::http) fn busy() -> Self {
         let detail = "too many requests are at work";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).with_retry(SOON)
     }

@@ -21,6 +21,7 @@ use super::problem::ApiProblem;
 use crate::control::{AccessRefusal, Caller, Control, LazyControl, TokenAccess};
 use crate::domain::api_token::TokenHash;
 use crate::domain::edit_history::EditOrigin;
+use crate::domain::value_style::ValueStyle;
 
 /// Media type of lines of JSON.
 const LINES_OF_JSON: &str = "application/x-ndjson";
@@ -82,7 +83,7 @@ impl ApiThread {
     }
 
     /// Has the thread do work that goes on after the answer has begun.
-    pub(super) fn begin(&self, work: impl AsyncFnOnce() + Send + 'static) -> Result<(), ApiProblem> {
+    pub(in crate::http) fn begin(&self, work: impl AsyncFnOnce() + Send + 'static) -> Result<(), ApiProblem> {
         let job = move || drop(task::spawn_local(async move { work().await }));
         self.jobs.send(Box::new(job)).map_err(|_| ApiProblem::internal())
     }
@@ -160,6 +161,11 @@ impl ApiThread {
     /// Names of the gateway in the header `Host`.
     pub(in crate::http) fn hosts(&self) -> &[String] {
         &self.control.settings().api.hosts
+    }
+
+    /// How values are shown.
+    pub(in crate::http) fn value_style(&self) -> ValueStyle {
+        self.control.settings().value_style
     }
 
     /// The caller with this token.

@@ -4,7 +4,7 @@ use actix_web::web::Data;
 use askama::Template;
 
 use super::charts::grouped;
-use super::live::LivePart;
+use super::live_part::LivePart;
 use super::overview::bytes_text;
 use super::page::{ConsoleError, Page, PageFrame, short_time};
 use super::visitor::Visitor;
@@ -81,7 +81,7 @@ pub(super) async fn show(visitor: Visitor, telemetry: Data<Telemetry>) -> Result
 }
 
 /// All of the page that changes.
-pub(super) fn parts(telemetry: &Telemetry) -> Result<Vec<LivePart>, ApiProblem> {
+fn parts(telemetry: &Telemetry) -> Result<Vec<LivePart>, ApiProblem> {
     let status = GatewayStatus::new(telemetry);
     let actors: Vec<ActorLine> = status.actors.iter().map(ActorLine::new).collect();
     let road = Road { stations: stations(&status, &actors) };

@@ -297,7 +297,7 @@ async fn flow_page(
         all_history: link("/history", [("kind", EditedKind::Flow.as_str()), ("name", code)]),
         edit_link: link("/flow/edit", [("code", code)]),
         test_link: link("/flow/test", [("code", code)]),
-        command: format!("mqtt-gateway flows show {}", shell_word(code)),
+        command: format!("mqtt-gateway flows show {0}\nmqtt-gateway tail {0}", shell_word(code)),
         flow,
     })
 }

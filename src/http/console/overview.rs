@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use self::lasting::{duration_text, lasting};
 use super::charts::{Chart, grouped};
 use super::fields::link;
-use super::live::LivePart;
+use super::live_part::LivePart;
 use super::page::{ConsoleError, Page, PageFrame, short_time};
 use super::visitor::Visitor;
 use crate::control::status::{
@@ -108,8 +108,17 @@ pub(super) async fn show(
     thread: Data<ApiThread>,
 ) -> Result<Page, ConsoleError> {
     let database = read_database(&thread).await;
+    page(&visitor, &telemetry, &database)
+}
+
+/// Makes the page.
+pub(super) fn page(
+    visitor: &Visitor,
+    telemetry: &Telemetry,
+    database: &DatabaseReading,
+) -> Result<Page, ConsoleError> {
     let frame = visitor.frame("/", "Overview");
-    Ok(Page::new(&OverviewPage { frame, parts: parts(&telemetry, &database)? })?)
+    Ok(Page::new(&OverviewPage { frame, parts: parts(telemetry, database)? })?)
 }
 
 /// Reads the database, unless it takes too long.
@@ -122,7 +131,7 @@ pub(super) async fn read_database(thread: &ApiThread) -> DatabaseReading {
 }
 
 /// All of the page that changes.
-pub(super) fn parts(telemetry: &Telemetry, database: &DatabaseReading) -> Result<Vec<LivePart>, ApiProblem> {
+fn parts(telemetry: &Telemetry, database: &DatabaseReading) -> Result<Vec<LivePart>, ApiProblem> {
     let hour = telemetry.last_hour();
     let letters = LettersPart {
         letters: database.as_ref().ok().map(|database| letter_kinds(&database.dead_letters.counts)),

@@ -93,6 +93,11 @@ impl Page {
         Self::with_status(StatusCode::OK, template)
     }
 
+    /// Its text.
+    pub(super) fn body(&self) -> &str {
+        &self.body
+    }
+
     /// Makes a page with another status.
     pub(super) fn with_status(status: StatusCode, template: &impl Template) -> Result<Self, ApiProblem> {
         Ok(Self { status, body: render(template)? })

@@ -34,7 +34,7 @@ pub(super) struct Guest {
 }
 
 /// A person with a session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Visitor {
     /// The session.
     pub(super) session: Session,
@@ -96,6 +96,16 @@ impl Visitor {
         if self.caller.scope.allows(needed) { Ok(()) } else { Err(ApiProblem::forbidden(needed).into()) }
     }
 
+    /// The present permissions of the visitor, whose session has this secret; none if the session is over.
+    pub(super) async fn again(
+        &self,
+        secret: &str,
+        thread: &ApiThread,
+        sessions: &ConsoleSessions,
+    ) -> Option<Caller> {
+        find_session(secret, thread, sessions).await.map(|(_, caller)| caller)
+    }
+
     async fn of(request: HttpRequest) -> Result<Self, ConsoleError> {
         let guest = Guest::new(&request)?;
         let (Some(thread), Some(sessions)) =
@@ -105,24 +115,37 @@ impl Visitor {
         };
         let refused = || ConsoleError::NoSession { login: login_for(&request) };
         let secret = guest.secret.ok_or_else(refused)?;
-        let session = sessions.find(&secret, Instant::now()).ok_or_else(refused)?;
-        let caller = match session.token {
-            None => session.caller.clone(),
-            Some(token) => match thread.caller_again(token).await {
-                Ok(caller) => caller,
-                // The console has to say that the database does not answer. No revocation can be read.
-                Err(AccessRefusal::Unavailable(_)) => session.caller.clone(),
-                Err(_) => {
-                    sessions.end(&secret);
-                    return Err(refused());
-                }
-            },
-        };
+        let (session, caller) = find_session(&secret, thread, sessions).await.ok_or_else(refused)?;
         if let Some(connection) = request.conn_data::<ConnectionGuard>() {
             connection.trust();
         }
         let is_demo = request.app_data::<Data<DemoAccess>>().is_some();
         Ok(Self { session, caller, query: Fields::parse(request.query_string().as_bytes()), is_demo })
+    }
+}
+
+/// The session with this secret, with the present permissions of its token. Ends a session whose token is gone.
+async fn find_session(
+    secret: &str,
+    thread: &ApiThread,
+    sessions: &ConsoleSessions,
+) -> Option<(Session, Caller)> {
+    let session = sessions.find(secret, Instant::now())?;
+    let Some(token) = session.token else {
+        let caller = session.caller.clone();
+        return Some((session, caller));
+    };
+    match thread.caller_again(token).await {
+        Ok(caller) => Some((session, caller)),
+        // The console has to say that the database does not answer. No revocation can be read.
+        Err(AccessRefusal::Unavailable(_)) => {
+            let caller = session.caller.clone();
+            Some((session, caller))
+        }
+        Err(_) => {
+            sessions.end(secret);
+            None
+        }
     }
 }
 

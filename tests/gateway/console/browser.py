@@ -5,6 +5,7 @@ all topics, and perhaps a directory for screenshots. The caller has a flow TEMP 
 values and a dead letter of it, a flow POST with a post that waits, and a flow and a dead letter with hostile texts.
 """
 
+import json
 import sys
 import threading
 from collections.abc import Callable
@@ -410,6 +411,38 @@ def live_parts(browser: Browser, address: str, admin: str) -> None:
     console.close()
 
 
+def live_tail(browser: Browser, address: str, admin: str) -> None:
+    """The messages of a flow as they happen, with a pause. A hostile payload is text."""
+    console = Console(browser, address)
+    page, api = console.page, console.context.request
+    headers = {"Authorization": f"Bearer {admin}"}
+    topic = api.get("/api/v1/flows/TEMP", headers=headers).json()["topic"].replace("+", "b")
+
+    def publish(note: str) -> None:
+        message = {"topic": topic, "payload": json.dumps({"value": 21.5, "note": note}, ensure_ascii=False)}
+        assert api.post("/api/v1/publish", headers=headers, data=message).ok
+
+    console.log_in(admin)
+    page.goto("/flow?code=TEMP")
+    # The first part says that the stream is open.
+    page.evaluate("document.querySelector('[data-live]').id = 'old'")
+    page.wait_for_selector("#old", state="detached")
+    publish("<img src=x onerror=alert(1)>\u202e")
+    lines = page.locator(".tail li")
+    expect(lines).to_have_count(1)
+    expect(lines.first).to_contain_text("note=<img src=x onerror=alert(1)>\\u{202e}")
+    expect(page.locator(".tail img")).to_have_count(0)
+    check_page(page, "tail")
+    page.get_by_role("button", name="Pause").click()
+    publish("while paused")
+    expect(page.locator("[data-tail-state]")).to_contain_text("At least 1 messages")
+    page.get_by_role("button", name="Continue").click()
+    publish("afterwards")
+    expect(lines).to_have_count(2)
+    expect(lines.last).to_contain_text("note=afterwards")
+    console.close()
+
+
 def main() -> None:
     address, admin, reader, expired, root = sys.argv[1:6]
     pictures = Path(sys.argv[6]) if len(sys.argv) > 6 else None
@@ -422,6 +455,7 @@ def main() -> None:
         tokens(browser, address, admin, reader, expired)
         foreign_form(browser, address, admin, elsewhere)
         live_parts(browser, address, admin)
+        live_tail(browser, address, admin)
         hostile_texts(browser, address, admin)
         brokers(browser, address, admin)
         token_once(browser, address, admin)

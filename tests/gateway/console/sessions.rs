@@ -6,8 +6,10 @@ use test_support::world::{Backend, World};
 use super::{Browser, Served, location};
 use crate::commands::succeeds;
 
-const PAGES: [&str; 24] = [
+const PAGES: [&str; 26] = [
     "/",
+    "/actors",
+    "/live?page=%2F",
     "/flows",
     "/flow?code=F",
     "/flow/edit?code=F",

@@ -1,32 +1,117 @@
-// Keeps the parts of a page with `data-live` up to date while the page is visible. Without this script a page shows
-// the state of its loading.
+// Keeps the parts of a page with `data-live` up to date while the page is visible, and shows the messages of its flow.
+// Without this script a page shows the state of its loading.
 
-const INTERVAL_MS = 5000;
+const RETRY_MS = 5000;
+const MAX_LINES = 200;
 
-const selector = "[data-live]";
+const parts = document.querySelectorAll("[data-live]");
+const tail = document.querySelector("[data-tail]");
 
+// What the parts should show. A part with the focus would lose it, so it waits.
+const wanted = new Map();
+
+function showParts() {
+  for (const [name, html] of wanted) {
+    const part = document.querySelector(`[data-live="${name}"]`);
+    if (part?.contains(document.activeElement)) continue;
+    wanted.delete(name);
+    const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
+    if (part && fresh) part.replaceWith(document.adoptNode(fresh));
+  }
+}
+
+// Asks for the page itself: the gateway has no stream for it, or none is free, or the session is over.
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (answer.redirected) {
-    // The session has ended.
     location.assign(answer.url);
     return;
   }
   if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of document.querySelectorAll(selector)) {
-    const next = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
-    // A part with the focus would lose it.
-    if (next && !part.contains(document.activeElement)) part.replaceWith(document.adoptNode(next));
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of page.querySelectorAll("[data-live]")) wanted.set(part.dataset.live, part.outerHTML);
+  showParts();
+}
+
+class Tail {
+  #lines = tail.querySelector("ol");
+  #state = tail.querySelector("[data-tail-state]");
+  #pause = tail.querySelector("button");
+  #missed = 0;
+
+  constructor() {
+    this.#state.textContent = "No message yet.";
+    this.#pause.hidden = false;
+    this.#pause.addEventListener("click", () => this.#toggle());
+  }
+
+  get #paused() {
+    return this.#pause.getAttribute("aria-pressed") === "true";
+  }
+
+  #toggle() {
+    this.#pause.setAttribute("aria-pressed", String(!this.#paused));
+    this.#pause.textContent = this.#paused ? "Continue" : "Pause";
+    this.#state.textContent = this.#paused ? "Paused." : "";
+    this.#missed = 0;
+  }
+
+  show({ lines, further }) {
+    if (this.#paused) {
+      this.#missed += lines.length;
+      this.#state.textContent = `Paused. At least ${this.#missed} messages since then.`;
+      return;
+    }
+    this.#state.textContent = "";
+    this.#lines.hidden = false;
+    const isAtEnd = this.#lines.scrollHeight - this.#lines.scrollTop - this.#lines.clientHeight < 40;
+    for (const { outcome, line } of lines) this.#add(outcome, line);
+    if (further) this.#add("further", further);
+    while (this.#lines.childElementCount > MAX_LINES) this.#lines.firstElementChild.remove();
+    if (isAtEnd) this.#lines.scrollTop = this.#lines.scrollHeight;
+  }
+
+  #add(outcome, line) {
+    const item = document.createElement("li");
+    item.className = outcome;
+    item.textContent = line;
+    this.#lines.append(item);
   }
 }
 
-async function keepFresh() {
-  for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
-    // The gateway may be restarting: the next turn tries again.
-    if (!document.hidden) await refresh().catch(() => {});
-  }
+let source = null;
+let timer = null;
+const messages = tail && new Tail();
+
+function open() {
+  clearTimeout(timer);
+  if (source || document.hidden) return;
+  source = new EventSource(`/live?page=${encodeURIComponent(location.pathname + location.search)}`);
+  source.addEventListener("part", (event) => {
+    const { name, html } = JSON.parse(event.data);
+    wanted.set(name, html);
+    showParts();
+  });
+  source.addEventListener("tail", (event) => messages?.show(JSON.parse(event.data)));
+  source.addEventListener("error", () => {
+    // After a lost connection the browser tries again by itself. A refusal is final.
+    if (source?.readyState === EventSource.CLOSED) {
+      close();
+      timer = setTimeout(() => refresh().catch(() => {}).finally(open), RETRY_MS);
+    }
+  });
 }
 
-if (document.querySelector(selector)) keepFresh();
+function close() {
+  source?.close();
+  source = null;
+}
+
+if (parts.length || tail) {
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  document.addEventListener("focusout", () => setTimeout(showParts));
+  // A page in the cache of the browser keeps no connection.
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", open);
+  open();
+}

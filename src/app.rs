@@ -1,6 +1,7 @@
 //! The composition root: the only module that knows all parts.
 
 mod admin;
+mod drift;
 mod end_mark;
 mod identity;
 mod key_expiry;

@@ -21,6 +21,7 @@ mod edit_history;
 mod engines;
 mod error;
 mod exhaustion;
+mod flow_fields;
 mod flow_revision;
 mod flow_table;
 mod flows;
@@ -66,9 +67,13 @@ pub(crate) use durability::commit_risk;
 pub use edit_history::{last_removals, read_edits};
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
+pub use flow_fields::{
+    RecordedFields, edit_fields, forget_removed_flows, read_changed_fields, read_fields, record_fields,
+};
 pub use flow_revision::flow_revision;
 pub use flow_table::{
-    FlowTransaction, read_first_flows, read_flow, read_flows, read_flows_after, waiting_posts,
+    FlowTransaction, read_first_flows, read_flow, read_flows, read_flows_after, read_these_flows,
+    waiting_posts,
 };
 pub use flows::{load_flows, unusable_options};
 pub use limits::{StoreLimits, load_limits};

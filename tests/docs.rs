@@ -17,9 +17,9 @@ use mqtt_gateway::domain::flow_options::FlowOptions;
 use mqtt_gateway::observe::health::UnreadyReason;
 use mqtt_gateway::store::{Database, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
-    api_tokens, data, database_identity, dead_letters, edit_history, flow_revision, flows, gateway_members,
-    gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
-    outbox_pauses,
+    api_tokens, data, database_identity, dead_letters, edit_history, flow_fields, flow_revision, flows,
+    gateway_members, gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners, outbox_pauses,
 };
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 
@@ -32,6 +32,7 @@ fn tables_page_lists_every_column() {
     let mut columns = Columns::new();
     add::<data::Entity>(&mut columns);
     add::<flows::Entity>(&mut columns);
+    add::<flow_fields::Entity>(&mut columns);
     add::<flow_revision::Entity>(&mut columns);
     add::<edit_history::Entity>(&mut columns);
     add::<mqtt_servers::Entity>(&mut columns);

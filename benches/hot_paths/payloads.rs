@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
+use mqtt_gateway::domain::drift::ObservedFields;
 use mqtt_gateway::domain::payload::{Payload, PayloadLimits};
 use mqtt_gateway::domain::schema::PayloadSchema;
 use mqtt_gateway::domain::value_style::ValueStyle;
@@ -60,6 +61,13 @@ fn bench_payload(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, text: &st
     group.bench_function(BenchmarkId::new("read", name), |bencher| bencher.iter(read));
     group.bench_function(BenchmarkId::new("validate", name), |bencher| {
         bencher.iter(|| schema.validate(black_box(&payload)));
+    });
+    let (mut fields, mut flow) = (ObservedFields::default(), 0);
+    group.bench_function(BenchmarkId::new("fields", name), |bencher| {
+        bencher.iter(|| {
+            flow = (flow + 1) % 16;
+            fields.observe(flow, black_box(&payload), "sensors/kitchen/temperature", 1);
+        });
     });
     group.bench_function(BenchmarkId::new("values", name), |bencher| {
         bencher.iter(|| bytes_of_values(black_box(&payload)));

@@ -8,6 +8,7 @@ pub mod data;
 pub mod database_identity;
 pub mod dead_letters;
 pub mod edit_history;
+pub mod flow_fields;
 pub mod flow_revision;
 pub mod flows;
 pub mod gateway_members;

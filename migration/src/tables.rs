@@ -5,9 +5,9 @@
 //! last five columns of `mqtt_servers` are additional.
 
 use mqtt_gateway_entity::{
-    api_tokens, data, database_identity, dead_letters, edit_history, flow_revision, flows, gateway_members,
-    gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
-    outbox_pauses,
+    api_tokens, data, database_identity, dead_letters, edit_history, flow_fields, flow_revision, flows,
+    gateway_members, gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners, outbox_pauses,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -39,6 +39,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         gateway_starts_table(types),
         database_identity_table(types),
         api_tokens_table(types),
+        flow_fields_table(types),
     ]
 }
 
@@ -308,6 +309,21 @@ fn api_tokens_table(types: Types) -> TableDefinition {
             .col(types.instant(Column::CreatedAt).not_null())
             .col(types.instant(Column::ExpiresAt).null());
     })
+}
+
+fn flow_fields_table(types: Types) -> TableDefinition {
+    use flow_fields::Column;
+    const INDEX: &str = "flow_fields_by_changes";
+    let mut definition = types.table("flow_fields", |table| {
+        table
+            .col(ColumnDef::new(Column::FlowId).big_integer().not_null().primary_key())
+            .col(ColumnDef::new(Column::Changes).big_integer().not_null())
+            .col(types.long_text(Column::Fields).not_null());
+    });
+    // The rows are long, and few have changes.
+    let index = Index::create().name(INDEX).table(flow_fields::Entity).col(Column::Changes).take();
+    definition.index = Some((INDEX, index));
+    definition
 }
 
 /// Column types that differ between databases.

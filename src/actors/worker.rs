@@ -12,13 +12,15 @@ use super::directory::Directory;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch, ReloadFlows};
 use super::report::kind_of;
-use crate::domain::batch::{BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError, Rejection};
+use crate::domain::batch::{
+    BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError, ProcessedMessage, Rejection,
+};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
 use crate::domain::stopped_flows::StoppedFlows;
-use crate::observe::Telemetry;
 use crate::observe::whole_milliseconds;
+use crate::observe::{FieldRecorder, Telemetry};
 use crate::settings::DatabaseSettings;
 use crate::store::{
     BatchRules, BrokenOff, Committed, Database, LaneFenced, LaneObserver, LaneStore, LaneWaits, StoreError,
@@ -56,6 +58,8 @@ pub struct WorkerParts {
     pub directory: Directory,
     /// Receives the worker's counters.
     pub observed: Arc<Telemetry>,
+    /// Receives the fields of the messages.
+    pub fields: Arc<FieldRecorder>,
 }
 
 impl FlowWorkerActor {
@@ -81,6 +85,7 @@ impl FlowWorkerActor {
             lane: self.parts.lane,
             mailbox: Arc::clone(self.guard.mailbox()),
             observed: Arc::clone(&self.parts.observed),
+            fields: Arc::clone(&self.parts.fields),
         }
     }
 }
@@ -221,6 +226,7 @@ struct WorkerObserver {
     lane: Lane,
     mailbox: Arc<Mailbox>,
     observed: Arc<Telemetry>,
+    fields: Arc<FieldRecorder>,
 }
 
 impl LaneObserver for WorkerObserver {
@@ -248,6 +254,10 @@ impl LaneObserver for WorkerObserver {
     fn committed(&self, transaction: Committed) {
         let Committed { took, messages, bytes } = transaction;
         self.observed.metrics.database.committed(took, messages, bytes);
+    }
+
+    fn processed(&self, messages: &mut dyn Iterator<Item = ProcessedMessage<'_>>, outcome: &BatchOutcome) {
+        self.fields.note(self.lane, messages, outcome);
     }
 
     fn deferred(&self, lagging: LaggingFlow, code: &str) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::maintenance::repeat_on_tables;
+use super::maintenance::{CLEANING_INTERVAL, repeat_on_tables};
 use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::{answer_timeout, forget_keys, with_timeout};
@@ -12,9 +12,15 @@ use crate::store::{answer_timeout, forget_keys, with_timeout};
 /// before its key is checked. Deletes in small portions, so that no lock is held for long.
 pub async fn forget_expired_keys(settings: DatabaseSettings, known_for: Duration, observed: Arc<Telemetry>) {
     let age = known_for.saturating_mul(2);
-    repeat_on_tables(settings, observed, "forgetting keys of messages", async |database| {
-        while with_timeout(answer_timeout(), forget_keys(database, age)).await? {}
-        Ok(())
-    })
+    repeat_on_tables(
+        settings,
+        observed,
+        "forgetting keys of messages",
+        CLEANING_INTERVAL,
+        async |database| {
+            while with_timeout(answer_timeout(), forget_keys(database, age)).await? {}
+            Ok(())
+        },
+    )
     .await;
 }

@@ -1,4 +1,4 @@
-//! Repeats work on the tables each minute, for as long as the process runs.
+//! Repeats work on the tables, for as long as the process runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,18 @@ use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::{Database, ErrorClass, StoreError};
 
-/// Interval between two runs.
-const INTERVAL: Duration = Duration::from_mins(1);
+/// Interval between two deletions of old rows.
+pub(super) const CLEANING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Delay after a database error.
-const PAUSE: Backoff = Backoff { base: Duration::from_secs(1), max: INTERVAL };
+const PAUSE: Backoff = Backoff { base: Duration::from_secs(1), max: CLEANING_INTERVAL };
 
-/// Runs `work` each minute on a connection of its own. `doing` names it in the log.
+/// Runs `work`, with `interval` between two runs, on a connection of its own. `doing` names it in the log.
 pub(super) async fn repeat_on_tables(
     settings: DatabaseSettings,
     observed: Arc<Telemetry>,
     doing: &'static str,
+    interval: Duration,
     mut work: impl AsyncFnMut(&Database) -> Result<(), StoreError>,
 ) {
     let (mut database, mut failures) = (None, 0_u32);
@@ -34,7 +35,7 @@ pub(super) async fn repeat_on_tables(
                 if std::mem::take(&mut failures) > 0 {
                     log::info!("The delivery can access its tables again");
                 }
-                INTERVAL
+                interval
             }
             Err(error) => {
                 failures = failures.saturating_add(1);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::maintenance::repeat_on_tables;
+use super::maintenance::{CLEANING_INTERVAL, repeat_on_tables};
 use crate::observe::Telemetry;
 use crate::settings::{DatabaseSettings, RetentionSettings};
 use crate::store::{
@@ -23,7 +23,7 @@ pub(super) async fn delete_old_rows(
     if retention == RetentionSettings::default() {
         return;
     }
-    repeat_on_tables(settings, observed, "deleting old rows", async |database| {
+    repeat_on_tables(settings, observed, "deleting old rows", CLEANING_INTERVAL, async |database| {
         if let Some(age) = letters_max_age {
             let deleted = in_portions(async || delete_old_letters(database, age).await).await?;
             log_deleted(deleted, "dead letters", "DEAD_LETTERS_MAX_AGE_SECONDS");

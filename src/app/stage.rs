@@ -7,6 +7,7 @@ use actix::{Actor, Addr};
 
 use super::StartError;
 use super::admin::{InboxPart, Parts, note_connection};
+use super::drift::record_drift;
 use super::end_mark::EndMark;
 use super::key_expiry::forget_expired_keys;
 use super::missing_ids::MissingIds;
@@ -28,7 +29,7 @@ use crate::domain::replicas::Role;
 use crate::inbox::{Inbox, Intake, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::StartupStep;
-use crate::observe::{Telemetry, logging};
+use crate::observe::{FieldRecorder, Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{BatchRules, LaneWaits, OutboxGauge};
 
@@ -62,6 +63,7 @@ pub(super) struct Stage<'a> {
     gauge: Arc<OutboxGauge>,
     /// What each lane waits for.
     waits: Vec<Arc<LaneWaits>>,
+    fields: Arc<FieldRecorder>,
     pub(super) observed: Arc<Telemetry>,
 }
 
@@ -87,7 +89,8 @@ impl<'a> Stage<'a> {
             outbox_max_age: settings.outbox.max_age,
             waits: waits.clone(),
         }));
-        Ok(Stage { settings, inbox, directory, gauge, waits, observed })
+        let fields = Arc::new(FieldRecorder::new(inbox.lanes()));
+        Ok(Stage { settings, inbox, directory, gauge, waits, fields, observed })
     }
 
     /// Starts all parts.
@@ -109,6 +112,7 @@ impl<'a> Stage<'a> {
         actix::spawn(forget_expired_keys(database.clone(), *keys_known_for, Arc::clone(&self.observed)));
         actix::spawn(explain_row_waits(database.clone(), Arc::clone(&self.observed)));
         actix::spawn(delete_old_rows(database.clone(), *retention, Arc::clone(&self.observed)));
+        actix::spawn(record_drift(database.clone(), self.fields, Arc::clone(&self.observed)));
         let directory = self.directory;
         let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
         Ok(Assembled { supervisor, directory, link })
@@ -116,7 +120,7 @@ impl<'a> Stage<'a> {
 
     fn factories(&self, prepared: Prepared, mode: &Mode) -> Result<Factories, StartError> {
         let Prepared { limits, servers, .. } = prepared;
-        let Stage { settings, inbox, directory, gauge, waits, observed } = self;
+        let Stage { settings, inbox, directory, gauge, waits, fields, observed } = self;
         let inbox_id: Arc<str> = inbox.id().to_string().into();
         let processing = ProcessingRules::new(
             Arc::clone(&inbox_id),
@@ -145,6 +149,7 @@ impl<'a> Stage<'a> {
             flow_lock_wait: settings.flow_lock_wait,
             directory: directory.clone(),
             observed: Arc::clone(observed),
+            fields: Arc::clone(fields),
         };
         Ok(Factories {
             mqtt: MqttParts {

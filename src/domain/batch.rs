@@ -8,6 +8,7 @@ use super::dead_letter::DeadLetterReason;
 use super::flow::Action;
 use super::message::{FlowId, Offset, Record};
 use super::outbox::OutboxItem;
+use super::payload::Payload;
 use super::stable_hash::mix;
 
 /// Number of a lane, from 0.
@@ -122,6 +123,9 @@ pub struct BatchEntry {
     /// Whether this lane writes the dead letter if the payload is invalid. Such a payload belongs to no flow.
     pub reports_invalid_payload: bool,
 }
+
+/// A message with a readable payload that was processed for a flow.
+pub type ProcessedMessage<'m> = (FlowId, &'m Record, &'m Payload<'m>);
 
 /// A message that was numbered for a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -181,11 +181,16 @@ impl StoreError {
     /// Whether the user lacks a privilege.
     #[must_use]
     pub fn is_denied(&self) -> bool {
+        const POSTGRES_DENIED: &str = "42501";
         let Self::Statement { source, .. } = self else { return false };
-        let refusal = refusal_in(source).and_then(|refusal| refusal.try_downcast_ref::<MySqlDatabaseError>());
-        refusal.is_some_and(|refusal| {
+        let Some(refusal) = refusal_in(source) else { return false };
+        if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
             refusal.number() == MYSQL_NEEDS_PRIVILEGE || MYSQL_DENIED.contains(&refusal.number())
-        })
+        } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
+            refusal.code() == POSTGRES_DENIED
+        } else {
+            false
+        }
     }
 
     /// Whether the connections are useless although none is broken. They no longer answer, they hold statements that

@@ -74,6 +74,34 @@ async fn check_types(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Reads the flows with these ids, in their order, without those that are missing.
+pub(super) async fn read_flows_by_id(
+    connection: &impl ConnectionTrait,
+    dialect: Dialect,
+    ids: &[FlowId],
+) -> Result<Vec<FlowRecord>, StoreError> {
+    const DOING: &str = "reading the flows";
+    let mut flows = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(CHUNK_IDS) {
+        let sql = format!(
+            "SELECT {} FROM flows WHERE flows.id IN ({}) ORDER BY flows.id",
+            columns(dialect),
+            vec!["?"; ids.len()].join(", "),
+        );
+        let query = statement(dialect.backend(), sql, ids.iter().map(|id| Value::from(*id)));
+        let rows = connection.query_all_raw(query).await.while_doing(DOING)?;
+        for row in &rows {
+            flows.push(flow_record(row).while_doing(DOING)?);
+        }
+    }
+    Ok(flows)
+}
+
+/// Reads the flows with these ids, in their order, without those that are missing.
+pub async fn read_these_flows(database: &Database, ids: &[FlowId]) -> Result<Vec<FlowRecord>, StoreError> {
+    read_flows_by_id(&database.connection, database.dialect, ids).await
+}
+
 /// The number of posts of a flow that wait in the outbox.
 pub async fn waiting_posts(database: &Database, flow: FlowId) -> Result<u64, StoreError> {
     let sql = "SELECT COUNT(*) FROM outbox WHERE flow_id = ?";

@@ -21,6 +21,7 @@ mod columns;
 mod connections;
 mod dead_letters;
 mod deliveries;
+mod flow_fields;
 mod members;
 mod message_keys;
 mod outbox;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::database::TestDatabase;
 use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "database_identity",
     "gateway_starts",
     "data",
@@ -22,6 +22,7 @@ const TABLES: [&str; 16] = [
     "message_keys",
     "gateway_members",
     "api_tokens",
+    "flow_fields",
 ];
 
 /// Additions besides the tables: four indexes and the row of a broker.

@@ -26,7 +26,7 @@ pub enum FieldType {
 impl FieldType {
     pub(super) const KNOWN: &str = "string, str, number, float, int, integer, bool, boolean, object, array";
 
-    pub(super) fn parse(name: &str) -> Option<FieldType> {
+    pub(in super::super) fn parse(name: &str) -> Option<FieldType> {
         Some(match name {
             "string" | "str" => FieldType::String,
             "number" | "float" => FieldType::Number,
@@ -38,7 +38,7 @@ impl FieldType {
         })
     }
 
-    pub(super) fn accepts(self, kind: JsonKind) -> bool {
+    pub(in super::super) fn accepts(self, kind: JsonKind) -> bool {
         match self {
             FieldType::String => kind == JsonKind::String,
             FieldType::Number => matches!(kind, JsonKind::Int | JsonKind::Number),

@@ -245,6 +245,8 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) {
         self.refusals.count(&outcome.results);
+        let part = attempts.part(step, &self.lagging);
+        observer.processed(&mut part.processed(), &outcome);
         attempts.committed(step, outcome, &self.rules);
         observer.progressing();
         let (flow, catch_up) = (attempts.lagging_flow(), attempts.outcome.catch_up);

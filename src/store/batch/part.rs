@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::lane_waits::LaneWaits;
 use super::locked_flow::IfLocked;
+use crate::domain::batch::ProcessedMessage;
 use crate::domain::flow_definition::FlowDraft;
 use crate::domain::message::FlowId;
 use crate::domain::processing::{ParsedMessage, PoisonMessages};
@@ -59,6 +60,17 @@ impl<'a> BatchPart<'a> {
 
     pub(super) fn messages(&self) -> &'a [ParsedMessage<'a>] {
         self.messages.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// The messages with readable payloads, for each flow.
+    pub(super) fn processed(&self) -> impl Iterator<Item = ProcessedMessage<'a>> {
+        let scope = self.scope;
+        self.messages().iter().filter_map(|message| Some((message, message.payload.as_ref().ok()?))).flat_map(
+            move |(message, payload)| {
+                let flows = message.flows.iter().copied().filter(move |flow| scope.contains(*flow));
+                flows.map(move |flow| (flow, &**message.record, payload))
+            },
+        )
     }
 
     /// The messages, each with its place in the batch.

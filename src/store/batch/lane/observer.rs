@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::batch::LaggingFlow;
+use crate::domain::batch::{BatchOutcome, LaggingFlow, ProcessedMessage};
 use crate::domain::message::FlowId;
 use crate::store::error::StoreError;
 
@@ -23,6 +23,8 @@ pub trait LaneObserver {
     fn failed(&self, error: &StoreError);
     /// A transaction with messages was committed and answered.
     fn committed(&self, transaction: Committed);
+    /// Messages with readable payloads were processed for flows, with this outcome.
+    fn processed(&self, _messages: &mut dyn Iterator<Item = ProcessedMessage<'_>>, _outcome: &BatchOutcome) {}
     /// The database failed for the `failures`th time in a row; the next attempt is after `delay`.
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration);
     /// A transaction was committed.

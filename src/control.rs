@@ -16,6 +16,7 @@
 //!  broker.rs        connects to a broker, and publishes
 //!  dead_letters.rs  reads, replays and discards dead letters
 //!  deliveries.rs    lists, retries and cancels waiting posts
+//!  drift.rs         shows and accepts changed fields of messages
 //!  event_line.rs    shows the outcome of a message
 //!  lazy.rs          connects to the database when it is needed, for a running gateway
 //!  access.rs        recognises tokens
@@ -31,6 +32,7 @@ pub mod broker;
 mod checks;
 mod dead_letters;
 mod deliveries;
+mod drift;
 mod edits;
 mod endpoint;
 mod error;
@@ -54,6 +56,7 @@ pub use access::{AccessRefusal, Caller, TokenAccess};
 pub use as_code::{FilePlan, PlanEffects, PlannedChange, check_file};
 pub use checks::CheckedFlow;
 pub use dead_letters::{LetterSelection, NEWEST_LETTERS};
+pub use drift::{AcceptedDrift, FlowDrift, PlannedAcceptance};
 pub use edits::{EditedFlow, ExpectedVersion, FlowEdit};
 pub use endpoint::{EndpointAddress, EndpointRoute};
 pub use error::ControlError;

@@ -134,10 +134,21 @@ async fn replay(
     if !(dry_run || is_confirmed || by_ids || total == 0) {
         return Err(unconfirmed(total, "--yes replays them, and --dry-run tries it without a change"));
     }
+    replay_selected(control, &selection, dry_run).await
+}
+
+/// Replays dead letters, and reports their outcomes.
+pub(super) async fn replay_selected(
+    control: &Control,
+    selection: &LetterSelection,
+    dry_run: bool,
+) -> Result<CommandReport, ControlError> {
+    let total = control.count_selected(selection).await?;
+    let by_ids = matches!(selection, LetterSelection::Ids(_));
     let mode = if dry_run { ReplayMode::RollBack } else { ReplayMode::Commit };
     let (mut tally, progress) = (ReplayTally::default(), CommandProgress::new("Dead letters", total));
     let replayed = control
-        .replay(&selection, mode, &mut |letters| {
+        .replay(selection, mode, &mut |letters| {
             progress.add(letters.len() as u64);
             tally.add(&letters);
         })

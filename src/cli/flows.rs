@@ -1,6 +1,7 @@
 //! `mqtt-gateway flows`: work with the rows of `flows`.
 
 mod as_code;
+mod drift;
 mod edit;
 mod file_tests;
 mod rehearse;
@@ -134,6 +135,9 @@ enum FlowsAction {
         #[arg(long, value_name = "NUMBER")]
         to: i64,
     },
+    /// Show fields of messages that appeared, vanished or changed their type, and accept such changes.
+    #[command(after_help = EXIT_CODES)]
+    Drift(drift::DriftOptions),
     /// Write flows as a YAML file, without secrets.
     #[command(after_help = EXIT_CODES)]
     Export {
@@ -205,6 +209,7 @@ async fn perform(control: &Control, action: FlowsAction) -> Result<CommandReport
         FlowsAction::Remove { codes, yes } => edit::remove(control, &codes, yes).await,
         FlowsAction::History { code, page } => history::show(control, EditedKind::Flow, &code, page).await,
         FlowsAction::Rollback { code, to } => edit::roll_back(control, &code, to).await,
+        FlowsAction::Drift(options) => drift::run(control, options).await,
         FlowsAction::Touch => edit::touch(control).await,
     }
 }

@@ -2,6 +2,7 @@
 //! secrets.
 
 mod deliveries;
+mod drift;
 mod explain;
 mod flows;
 mod letters;
@@ -9,6 +10,9 @@ mod servers;
 mod tokens;
 
 pub use deliveries::{AttemptView, DeliveriesView, WaitingPostView};
+pub use drift::{
+    AcceptedDriftView, CausedLettersView, FieldChangeView, FieldFactView, FlowDriftView, LoggedFieldView,
+};
 pub use explain::{ExplainedFlowView, ExplanationView, MessageOutcomeView, PublishedView, RejectionView};
 pub use flows::{EditedFlowView, FlowDetailsView, FlowVerdictView, FlowView, RemovedFlowView};
 pub use letters::{LetterCountView, LetterSummaryView, LetterView, ReplayTally, TallyRow};

@@ -16,6 +16,7 @@ mod answer;
 mod body;
 mod deliveries;
 mod description;
+mod drift;
 mod events;
 mod flow_bodies;
 mod flow_edits;
@@ -83,6 +84,7 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
         .configure(flows::routes)
         .configure(flow_edits::routes)
         .configure(history::routes)
+        .configure(drift::routes)
         .configure(servers::routes)
         .configure(messages::routes)
         .configure(letters::routes)

@@ -2,6 +2,7 @@
 
 mod access;
 mod description;
+mod drift;
 mod events;
 mod pages;
 mod status;

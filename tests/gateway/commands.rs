@@ -19,6 +19,7 @@ macro_rules! on_each_database {
 }
 
 mod as_code;
+mod drift;
 mod edits;
 mod explain;
 mod file_tests;

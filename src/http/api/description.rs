@@ -8,7 +8,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::operations::Operations;
 use super::{
-    deliveries, events, flow_edits, flows, history, letters, messages, problem, servers, status, tokens,
+    deliveries, drift, events, flow_edits, flows, history, letters, messages, problem, servers, status,
+    tokens,
 };
 use crate::domain::message_event::MessageEvent;
 use crate::domain::problem::{Problem, ProblemLevel};
@@ -41,6 +42,10 @@ const PREFIX: &str = "/api/v1";
         flow_edits::roll_back_flow,
         flow_edits::touch,
         history::list_history,
+        drift::list_drift,
+        drift::show_drift,
+        drift::accept_drift,
+        drift::dismiss_drift,
         servers::list_servers,
         servers::show_server,
         servers::add_server,

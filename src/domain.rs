@@ -8,6 +8,7 @@ pub mod broker;
 pub mod condition;
 pub mod credential;
 pub mod dead_letter;
+pub mod drift;
 pub mod edit_history;
 pub mod failed_attempts;
 pub mod filter_trials;

@@ -17,6 +17,7 @@ mod brokers;
 mod charts;
 mod deliveries;
 mod demo;
+mod drift;
 mod fields;
 mod flow_form;
 mod flows;
@@ -131,6 +132,9 @@ pub(super) fn routes(
                 .route(show().to(deliveries::confirm))
                 .route(act().to(deliveries::cancel)),
         )
+        .service(page("/drift").route(show().to(drift::list)))
+        .service(page("/drift/accept").route(show().to(drift::confirm)).route(act().to(drift::accept)))
+        .service(page("/drift/dismiss").route(act().to(drift::dismiss)))
         .service(page("/dead-letters").route(show().to(letters::list)))
         .service(page("/dead-letter").route(show().to(letters::show)))
         .service(page("/dead-letter/test").route(act().to(letters::test)))

@@ -142,7 +142,7 @@ pub(crate) async fn find_readings(
     snapshot.rollback().await.while_doing(doing)?;
     let numbers = |payloads: Vec<Vec<u8>>| {
         let number = |payload: Vec<u8>| {
-            serde_json::from_slice::<serde_json::Value>(&payload).ok()?.get(field)?.as_u64()
+            serde_json::from_slice::<serde_json::Value>(&payload).ok()?.get(field)?.as_str()?.parse().ok()
         };
         payloads.into_iter().filter_map(number).collect()
     };

@@ -4,6 +4,7 @@ use actix_web::web::Data;
 use askama::Template;
 
 use super::charts::{ValueChart, grouped};
+use super::drift::SeenFields;
 use super::fields::{Fields, link, link_with};
 use super::history::EditRow;
 use super::links::flow_link;
@@ -134,6 +135,8 @@ struct FlowPage {
     letters: Vec<LetterLink>,
     all_letters: String,
     charts: Vec<ValueChart>,
+    /// None if no message was seen.
+    fields: Option<SeenFields>,
     history: Vec<EditRow>,
     all_history: String,
     edit_link: String,
@@ -271,6 +274,8 @@ async fn flow_page(
     let letters = control.dead_letter_counts(&control.among_newest(&filter, None).await?).await?;
     let history = control.history(EditedKind::Flow, code, None, MAX_ENTRIES).await?;
     let history: Vec<_> = history.iter().map(HistoryEntryView::new).collect();
+    // Without the right to read the fields, the page does without them.
+    let drift = control.flow_drift(code).await.ok().filter(|drift| !drift.log.is_empty());
     let flow = MaskedFlow::new(&checked.flow.definition);
     Ok(FlowPage {
         frame,
@@ -291,6 +296,7 @@ async fn flow_page(
                 reason: count.reason,
             })
             .collect(),
+        fields: drift.as_ref().map(SeenFields::new),
         all_letters: link("/dead-letters", [("flow", code)]),
         charts: control.flow_values(code).await?.into_iter().map(ValueChart::new).collect(),
         history: EditRow::of_one(&history),
@@ -375,6 +381,7 @@ fn notice(query: &Fields) -> Option<String> {
         "disabled" => format!(
             "The flow is disabled. Messages from number {from} on become dead letters, and no new ones arrive."
         ),
+        "known" => "The change is known from now on. The schema stays as it is.".to_owned(),
         "rolled_back" => format!("The flow is as it was. That counts from message {from} on."),
         "unchanged" => "Nothing was changed: the flow was like that already.".to_owned(),
         _ => return None,

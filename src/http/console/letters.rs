@@ -8,7 +8,7 @@ use actix_web::web::Data;
 use askama::Template;
 
 pub(super) use self::letter::{show, test};
-pub(super) use self::results::{discard, replay};
+pub(super) use self::results::{discard, replay, replay_caused};
 use super::charts::{counted, grouped};
 use super::fields::{Fields, link, link_with};
 use super::page::{ConsoleError, Page, PageFrame, short_time};
@@ -27,7 +27,7 @@ use crate::http::api::thread::ApiThread;
 const PART: &str = "/dead-letters";
 
 /// What is counted.
-const LETTER: &str = "dead letter";
+pub(super) const LETTER: &str = "dead letter";
 
 /// Dead letters of a page.
 const PAGE_LETTERS: usize = 50;

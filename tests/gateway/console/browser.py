@@ -2,7 +2,7 @@
 
 Arguments: the address of the gateway, its tokens of scope admin and read, one that has expired, the first level of
 all topics, and perhaps a directory for screenshots. The caller has a flow TEMP with the schema {"value": "number"},
-values and a dead letter of it, a flow POST with a post that waits, and a flow and a dead letter with hostile texts.
+values and a dead letter of it, the same with DRIFT, a flow POST with a post that waits, and a flow and a dead letter with hostile texts.
 """
 
 import json
@@ -309,6 +309,24 @@ def mend_and_replay(browser: Browser, address: str, admin: str) -> None:
     console.close()
 
 
+def accept_drift(browser: Browser, address: str, admin: str) -> None:
+    """Accepts a changed type, and replays the dead letter that it caused, by two clicks."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.get_by_role("link", name="Drift", exact=True).click()
+    expect(page.get_by_role("main")).to_contain_text("changed from number to string")
+    page.get_by_role("region", name="DRIFT").get_by_text("Accept…").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("changed from number to string")
+    page.get_by_role("button", name="Accept, and replay 1 dead letter").click()
+    expect(page.get_by_role("status")).to_contain_text("Replayed: 1 dead letter.")
+    expect(page.locator("tbody")).to_contain_text("stored")
+    check_page(page, "accepted and replayed")
+    page.goto("/flow?code=DRIFT")
+    expect(page.get_by_role("region", name="Fields of the messages")).to_contain_text("No field has changed")
+    console.close()
+
+
 def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None) -> None:
     """Each page, wide and narrow, light and dark, with and without scripts."""
     for scheme in ("light", "dark"):
@@ -343,6 +361,9 @@ def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None)
                 "history": "/history",
                 "tokens": "/tokens",
                 "token-revoke": "/token/revoke?name=reader",
+                "drift": "/drift",
+                "accept": "/drift/accept?code=DRIFT&field=value",
+                "drifted": "/flow?code=DRIFT",
                 "nowhere": "/flow?code=nowhere",
             }
             for what, path in places.items():
@@ -460,6 +481,7 @@ def main() -> None:
         brokers(browser, address, admin)
         token_once(browser, address, admin)
         mend_and_replay(browser, address, admin)
+        accept_drift(browser, address, admin)
         first_flow(browser, address, admin, root)
         failing_endpoint(browser, address, admin, root, elsewhere)
         browser.close()

@@ -13,12 +13,13 @@ use crate::commands::{document, succeeds};
 #[test]
 fn console_works_in_a_browser() {
     let world = crate::commands::world(Backend::Sqlite);
-    let topic = world.topic("temp/+");
-    let schema = r#"{"value": "number"}"#;
-    succeeds(
-        &world,
-        &["flows", "add", "TEMP", "--topic", &topic, "--action", "STORE_DB", "--schema", schema],
-    );
+    for (code, topic) in [("TEMP", "temp/+"), ("DRIFT", "drift/+")] {
+        let (topic, schema) = (world.topic(topic), r#"{"value": "number"}"#);
+        succeeds(
+            &world,
+            &["flows", "add", code, "--topic", &topic, "--action", "STORE_DB", "--schema", schema],
+        );
+    }
     // Nobody listens at this port.
     world.flow("POST", "post").posts_to("http://127.0.0.1:9/").insert(&world.sql);
     let hostile = "<script>alert(1)</script>\"";
@@ -41,8 +42,12 @@ fn console_works_in_a_browser() {
     let payload = format!("{{\"value\": \"<img src=x onerror=alert(3)>{}\"}}", "\u{202e}".repeat(1000));
     served.world.publish("evil/<svg onload=alert(4)>", payload);
     served.world.wait_for_dead_letters(1);
+    served.gateway.wait_for_line("Flow DRIFT is active");
+    served.world.publish("drift/a", r#"{"value": 20.5, "room": "attic"}"#);
+    served.world.publish("drift/b", r#"{"value": "warm", "unit": "C"}"#);
+    served.gateway.wait_for_line("Flow DRIFT: field");
     served.world.publish("temp/a", r#"{"value": "warm"}"#);
-    served.world.wait_for_dead_letters(2);
+    served.world.wait_for_dead_letters(3);
     let expired = document(&served.world, &["tokens", "add", "brief", "--scope", "admin", "--expires", "1s"]);
     let expired = expired["token"]["token"].as_str().unwrap().to_owned();
     let header =

@@ -1,5 +1,6 @@
 //! What others wrote is shown as text.
 
+use test_support::eventually;
 use test_support::world::{Backend, World};
 
 use super::Served;
@@ -48,12 +49,16 @@ fn hostile_texts_are_shown_as_text(world: World) {
     assert_harmless(&bytes, "other bytes");
     assert!(bytes.contains(r"<mark>\xff</mark>"), "{bytes}");
     let query = format!("code={FORM_SCRIPT}");
+    let field = "%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AE";
+    served.world.publish("evil/field", format!("{{\"value\": 1, \"{SCRIPT}\u{202e}\": 1}}"));
+    eventually("the change", || visitor.page("/drift").contains("appeared as int").then_some(()));
     for path in [
         "/flows".to_owned(),
         format!("/flow?{query}"),
         "/dead-letters".to_owned(),
         format!("/dead-letter?id={id}"),
         "/dead-letters/replay".to_owned(),
+        "/drift".to_owned(),
         format!("/flows?text={SCRIPT}").replace('<', "%3C").replace('>', "%3E"),
     ] {
         assert_shown(&visitor.page(&path), &path);
@@ -72,8 +77,10 @@ fn hostile_texts_are_shown_as_text(world: World) {
     let unknown = visitor.get("/flow?code=%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AE");
     assert_eq!(unknown.status, 404);
     assert_shown(&unknown.body, "an unknown code");
-    let form = visitor.page(&format!("/flow/edit?{query}"));
-    assert!(!form.contains("<script>alert") && !form.contains("<img"), "{form}");
+    for path in ["/flow/edit?", &format!("/drift/accept?field={field}&")] {
+        let form = visitor.page(&format!("{path}{query}"));
+        assert!(!form.contains("<script>alert") && !form.contains("<img"), "{form}");
+    }
 }
 
 #[test]

@@ -112,6 +112,44 @@ fn letters_are_discarded(world: World) {
     assert_eq!(operator.get("/dead-letters?reason=nonsense").status, 422);
 }
 
+fn changed_type_is_accepted_in_two_clicks(world: World) {
+    let served = served(world);
+    let (visitor, reader) = (served.visitor("admin"), served.visitor("read"));
+    let drift = eventually("the change", || {
+        let page = visitor.page("/drift");
+        page.contains("changed from number to string").then_some(page)
+    });
+    assert!(drift.contains("Such messages become dead letters") && drift.contains("temp/a"), "{drift}");
+    let flow = visitor.page("/flow?code=TEMP");
+    assert!(flow.contains("changed from number to string") && flow.contains("Accept…"), "{flow}");
+    assert!(!reader.page("/drift").contains("Accept…"));
+
+    let form = visitor.page("/drift/accept?code=TEMP&field=value");
+    assert!(form.contains("Accept, and replay 1 dead letter"), "{form}");
+    assert!(form.contains("&#34;number&#34;") && form.contains("&#34;string&#34;"), "{form}");
+    assert!(!reader.page("/drift/accept?code=TEMP&field=value").contains("method=\"post\" action=\"/drift"));
+    let fields = |version| [("code", "TEMP"), ("field", "value"), ("version", version), ("do", "replay")];
+    let version = value_of(&form, "version");
+    assert_eq!(reader.submit("/drift/accept", &fields(&version)).status, 403);
+    assert_eq!(visitor.submit("/drift/accept", &fields("old")).status, 412);
+    let done = visitor.submit("/drift/accept", &fields(&version));
+    assert!(done.body.contains("Replayed: 1 dead letter."), "{}", done.body);
+    served.world.wait_for_stored("TEMP", 1);
+    assert!(served.world.dead_letters().is_empty());
+    assert!(visitor.page("/drift").contains("No field of any flow has changed"));
+    assert!(visitor.page("/flow?code=TEMP").contains("token t-admin"), "the edit is in the history");
+    assert_eq!(visitor.submit("/drift/accept", &fields(&version)).status, 404);
+}
+
+fn changes_are_dismissed(world: World) {
+    let served = served(world);
+    let operator = served.visitor("operate");
+    eventually("the change", || operator.page("/drift").contains("flow?code=TEMP").then_some(()));
+    let dismissed = operator.submit("/drift/dismiss", &[("code", "TEMP"), ("field", "value")]);
+    assert!(operator.page(location(&dismissed)).contains("The change is shown no longer"));
+    assert_eq!(served.world.dead_letters().len(), 1);
+}
+
 fn waiting_posts_are_cancelled(world: World) {
     // Nobody listens at this port.
     world.flow("POST", "post").posts_to("http://127.0.0.1:9/").insert(&world.sql);
@@ -152,6 +190,8 @@ on_each_database!(
     schema_is_mended_and_letter_replayed,
     flow_is_added_and_disabled,
     letters_are_discarded,
+    changed_type_is_accepted_in_two_clicks,
+    changes_are_dismissed,
     waiting_posts_are_cancelled,
 );
 

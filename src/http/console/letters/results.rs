@@ -53,6 +53,25 @@ pub(in crate::http::console) async fn replay(
 ) -> Result<Page, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
     let frame = visitor.frame(PART, "Replayed dead letters");
+    replay_and_show(&thread, frame, String::new(), fields).await
+}
+
+/// Replays the dead letters of a cause that was removed. `effect` says how, before the result.
+pub(in crate::http::console) async fn replay_caused(
+    thread: &ApiThread,
+    frame: PageFrame,
+    effect: String,
+    selected: Fields,
+) -> Result<Page, ConsoleError> {
+    replay_and_show(thread, frame, effect + " ", selected).await
+}
+
+async fn replay_and_show(
+    thread: &ApiThread,
+    frame: PageFrame,
+    effect: String,
+    fields: Fields,
+) -> Result<Page, ConsoleError> {
     let page = thread.run_long(async move |control| {
         let started = SystemTime::now();
         let is_dry_run = fields.get("do") == "try";
@@ -64,8 +83,8 @@ pub(in crate::http::console) async fn replay(
             done: match (is_dry_run, is_complete) {
                 (true, true) => format!("Tried: {letters}. Nothing was changed."),
                 (true, false) => format!("Tried the first ones: {letters}. Nothing was changed."),
-                (false, true) => format!("Replayed: {letters}."),
-                (false, false) => format!("Replayed so far: {letters}. There are more."),
+                (false, true) => format!("{effect}Replayed: {letters}."),
+                (false, false) => format!("{effect}Replayed so far: {letters}. There are more."),
             },
             is_dry_run,
             outcomes: tally.rows().into_iter().map(OutcomeRow::new).collect(),

@@ -57,10 +57,14 @@ impl WaitExplainer {
     async fn explain(&mut self, waits: Vec<RowWait>) -> LockReading {
         let reading = with_timeout(READ_TIMEOUT, self.read(&waits)).await;
         self.read = Some((Instant::now(), waits.into_iter().map(|wait| wait.flows).collect()));
-        reading.unwrap_or_else(|error| {
+        let failed =
+            |error: StoreError| LockReading::unknown(format!("the database does not say it: {error}"));
+        let reading = reading.unwrap_or_else(failed);
+        if reading.unknown.is_some() {
+            // A GRANT counts for new connections.
             self.reader = None;
-            LockReading::unknown(format!("the database does not say it: {error}"))
-        })
+        }
+        reading
     }
 
     async fn read(&mut self, waits: &[RowWait]) -> Result<LockReading, StoreError> {

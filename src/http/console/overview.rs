@@ -28,11 +28,13 @@ const MAX_KINDS: usize = 8;
 /// Maximum time for reading the database. The page has to be there without it.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pages with the content of the commands in remedies.
-const PAGES_OF_COMMANDS: [(&str, &str, &str); 3] = [
+/// Words of remedies, and the pages that show more.
+const PAGES_OF_REMEDIES: [(&str, &str, &str); 5] = [
     ("mqtt-gateway deliveries ", "/deliveries", "Deliveries"),
     ("mqtt-gateway dead-letters ", "/dead-letters?since=24h", "Dead letters of the last 24 hours"),
     ("mqtt-gateway flows ", "/flows", "Flows"),
+    ("session", "/actors", "Actors"),
+    ("see the log", "/actors", "Actors"),
 ];
 
 #[derive(Template)]
@@ -177,7 +179,7 @@ fn state_part<'d>(
 
 impl Trouble {
     fn new(problem: StatusProblem) -> Self {
-        let page = PAGES_OF_COMMANDS.into_iter().find(|(command, ..)| problem.remedy.contains(command));
+        let page = PAGES_OF_REMEDIES.into_iter().find(|(words, ..)| problem.remedy.contains(words));
         Self {
             since: problem.since.as_deref().map(short_time),
             // Commands are in backquotes for terminals.

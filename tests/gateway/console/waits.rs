@@ -96,12 +96,14 @@ fn holder_is_named_for_a_deferred_flow() {
 #[test]
 fn missing_right_is_named() {
     let served = served(Backend::MariaDb, "30");
-    let (session, _) = lock(&served);
+    let (session, number) = lock(&served);
     served.world.publish("alarm", "{}");
     let remedy = format!("GRANT PROCESS ON *.* TO '{}'@'%'", served.world.name);
     served.gateway.wait_for_line(&remedy);
     let page = served.visitor("read").page("/actors");
     assert!(page.contains("for the row of flow ALARM") && page.contains("GRANT PROCESS ON *.* TO"), "{page}");
+    permit_to_see_locks(&served.world);
+    served.gateway.wait_for_line(&format!("held by connection {number}"));
     session.run("ROLLBACK");
     served.gateway.wait_for_line("Row is free");
 }

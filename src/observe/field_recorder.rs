@@ -9,7 +9,7 @@ use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::drift::{FieldLog, ObservedFields, SeenFlow};
 use crate::domain::message::FlowId;
 
-/// The fields of all lanes. A worker writes its lane once per batch, and nobody holds a lane for longer.
+/// The fields of all lanes. A worker locks its lane once per batch, and no lock lasts longer.
 #[derive(Debug)]
 pub struct FieldRecorder {
     lanes: Vec<Mutex<ObservedFields>>,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::expectation::{SchemaForm, required_names};
+use super::expectation::{SchemaLanguage, required_names};
 use super::field_log::{joined, simplified};
 use super::members::{Members, quoted};
 use super::{FieldKind, LoggedField, SchemaExpectation};
@@ -28,7 +28,7 @@ impl Acceptance {
         let text = if ["", "null"].contains(&schema_json_text.trim()) { "{}" } else { schema_json_text };
         let (schema, effect) = match Members::parse(text) {
             Ok(schema) => match expectation.form() {
-                SchemaForm::JsonSchema => edit.of_json_schema(&schema),
+                SchemaLanguage::JsonSchema => edit.of_json_schema(&schema),
                 form => edit.of_fields(schema, form),
             },
             Err(_) => SchemaEdit::nothing(),
@@ -52,14 +52,14 @@ impl SchemaEdit<'_> {
     }
 
     /// A list of fields requires each of them, and has one type for each.
-    fn of_fields(&self, schema: Members, form: SchemaForm) -> Edited {
+    fn of_fields(&self, schema: Members, form: SchemaLanguage) -> Edited {
         let name = &self.field.name;
         let mut fields = match form {
-            SchemaForm::Properties => schema.object("properties").unwrap_or_default(),
+            SchemaLanguage::Properties => schema.object("properties").unwrap_or_default(),
             _ => schema.clone(),
         };
         // Without the wrapper, a field of this name would change the meaning of the whole schema.
-        if form == SchemaForm::Fields && ["properties", "$schema"].contains(&name.as_str()) {
+        if form == SchemaLanguage::Fields && ["properties", "$schema"].contains(&name.as_str()) {
             return Self::nothing();
         }
         let present = simplified(self.field.present_kinds());
@@ -97,7 +97,7 @@ impl SchemaEdit<'_> {
         };
         let mut new = schema;
         match form {
-            SchemaForm::Properties => new.set("properties", fields.text()),
+            SchemaLanguage::Properties => new.set("properties", fields.text()),
             _ => new = fields,
         }
         (Some(new), effect)
@@ -147,13 +147,13 @@ impl SchemaEdit<'_> {
             return None;
         }
         Some(match self.expectation.form() {
-            SchemaForm::JsonSchema if !is_value => format!("{} is a required property", quoted(name)),
-            SchemaForm::JsonSchema if self.expectation.field(name).is_some() => {
+            SchemaLanguage::JsonSchema if !is_value => format!("{} is a required property", quoted(name)),
+            SchemaLanguage::JsonSchema if self.expectation.field(name).is_some() => {
                 let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
                 format!("at {pointer:?}: ")
             }
-            SchemaForm::JsonSchema => format!("'{name}' was unexpected"),
-            SchemaForm::Fields | SchemaForm::Properties => format!("field {name:?}: expected "),
+            SchemaLanguage::JsonSchema => format!("'{name}' was unexpected"),
+            SchemaLanguage::Fields | SchemaLanguage::Properties => format!("field {name:?}: expected "),
         })
     }
 }

@@ -12,7 +12,7 @@ use super::members::Members;
 /// What a schema says about each field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchemaExpectation {
-    form: SchemaForm,
+    form: SchemaLanguage,
     fields: BTreeMap<String, ExpectedField>,
     /// Whether a field that the schema does not list is refused.
     refuses_others: bool,
@@ -20,7 +20,7 @@ pub struct SchemaExpectation {
 
 /// The languages of schemas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum SchemaForm {
+pub(super) enum SchemaLanguage {
     /// `{"field": "type"}`
     #[default]
     Fields,
@@ -51,8 +51,8 @@ impl SchemaExpectation {
             return Self::of_json_schema(&schema);
         }
         let (form, fields) = match schema.object("properties") {
-            Some(properties) => (SchemaForm::Properties, properties),
-            None => (SchemaForm::Fields, schema),
+            Some(properties) => (SchemaLanguage::Properties, properties),
+            None => (SchemaLanguage::Fields, schema),
         };
         let fields = fields.iter().map(|(name, described)| {
             let kinds = listed_type(described).map_or(ANY_VALUE, kinds_of_type);
@@ -76,10 +76,10 @@ impl SchemaExpectation {
             let unlisted = ExpectedField { kinds: ANY_VALUE, is_required: true, is_listed: false };
             fields.entry(name).or_insert(unlisted).is_required = true;
         }
-        Self { form: SchemaForm::JsonSchema, fields, refuses_others }
+        Self { form: SchemaLanguage::JsonSchema, fields, refuses_others }
     }
 
-    pub(super) fn form(&self) -> SchemaForm {
+    pub(super) fn form(&self) -> SchemaLanguage {
         self.form
     }
 

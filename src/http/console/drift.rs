@@ -5,7 +5,6 @@ use askama::Template;
 
 use super::charts::{counted, grouped};
 use super::fields::{Fields, link};
-use super::flows::after_edit;
 use super::letters::{LETTER, replay_caused};
 use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, Reply, SeeOther, short_time};
@@ -231,8 +230,11 @@ pub(super) async fn accept(submission: Submission, thread: Data<ApiThread>) -> R
             let frame = visitor.frame(PART, "Accepted and replayed");
             Ok(Reply::Show(replay_caused(&thread, frame, effect, selected).await?))
         }
-        None if edited.changed => Ok(Reply::See(after_edit(&edited, "saved"))),
-        None => Ok(Reply::See(SeeOther(link("/flow", [("code", edited.code.as_str()), ("done", "known")])))),
+        None => {
+            let (code, done) = (edited.code.as_str(), if edited.changed { "saved" } else { "known" });
+            let from = edited.counts_from.to_string();
+            Ok(Reply::See(SeeOther(link("/flow", [("code", code), ("done", done), ("from", &from)]))))
+        }
     }
 }
 

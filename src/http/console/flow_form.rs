@@ -263,6 +263,9 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
         };
         let test = TestInputs::of_form(&fields);
         let refused = StatusCode::UNPROCESSABLE_ENTITY;
+        if let Some(problem) = schema_problem.clone().filter(Problem::is_error) {
+            return again(refused, Shown { problems: vec![problem], test, ..Shown::default() });
+        }
         match fields.get("do") {
             "test" | "test_last" => {
                 let Tried { status, problems, rehearsal, test } =
@@ -329,8 +332,14 @@ pub(super) async fn add(submission: Submission, thread: Data<ApiThread>) -> Resu
             let form = form_page(frame, ("", ""), value, schema, Shown { problems, ..Shown::default() });
             Ok(Reply::Show(Page::with_status(status, &form)?))
         };
-        if is_only_shown(fields.get("do")) {
-            return again(StatusCode::OK, schema_problem.into_iter().collect());
+        match schema_problem {
+            Some(problem) if problem.is_error() => {
+                return again(StatusCode::UNPROCESSABLE_ENTITY, vec![problem]);
+            }
+            problem if is_only_shown(fields.get("do")) => {
+                return again(StatusCode::OK, problem.into_iter().collect());
+            }
+            _ => {}
         }
         let blank = FormValues(MaskedFlow::default());
         let edit = FlowEdit { enabled: Some(fields.get("enabled") == CHECKED), ..blank.edit(&fields) };

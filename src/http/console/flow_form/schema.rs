@@ -1,5 +1,7 @@
 //! The schema in the form of a flow: rows of fields, or JSON.
 
+use std::collections::HashSet;
+
 use crate::domain::problem::Problem;
 use crate::domain::schema::{SchemaField, SchemaFields};
 use crate::http::console::fields::Fields;
@@ -54,13 +56,20 @@ impl SchemaEntry {
         Self { form, free_rows: FREE_ROWS }
     }
 
-    /// The schema of a form. With a problem if it was to be shown as rows, and cannot be.
+    /// The schema of a form. With an error if it cannot be meant, or a warning if it cannot be shown as rows.
     pub(super) fn submitted(fields: &Fields) -> (Self, Option<Problem>) {
         let entered = if fields.get("schema_form") == "fields" {
             SchemaForm::Rows(rows_of(fields))
         } else {
             SchemaForm::Json(fields.get("payload_schema").to_owned())
         };
+        if let SchemaForm::Rows(rows) = &entered
+            && let Some(name) = repeated(rows)
+        {
+            let problem = format!("two fields have the name {name:?}");
+            let problem = Problem::error("payload_schema", problem, "Remove one of them");
+            return (Self { form: entered, free_rows: FREE_ROWS }, Some(problem));
+        }
         let entry = |form| (Self { form, free_rows: FREE_ROWS }, None);
         match (fields.get("do"), entered) {
             ("as_json", SchemaForm::Rows(rows)) => entry(SchemaForm::Json(rows.text())),
@@ -96,6 +105,12 @@ fn rows_of(fields: &Fields) -> SchemaFields {
     };
     let rows = (0..MAX_ROWS + MORE_ROWS).map(row).filter(|row| !row.name.is_empty());
     SchemaFields { fields: rows.collect(), is_json_schema: fields.get("schema_is_json_schema") == CHECKED }
+}
+
+/// A name that several fields have.
+fn repeated(SchemaFields { fields, .. }: &SchemaFields) -> Option<&str> {
+    let mut names = HashSet::new();
+    fields.iter().map(|field| field.name.as_str()).find(|name| !names.insert(*name))
 }
 
 impl SchemaInput {
@@ -142,6 +157,15 @@ mod tests {
         let present = r#"{"b":{"type":"number"},"a":"string"}"#;
         assert_eq!(entry.text(present), present, "an unchanged schema keeps its text");
         assert_eq!(submitted("schema_form=fields").0.text("{}"), "{}");
+    }
+
+    #[test]
+    fn fields_of_the_same_name_are_refused() {
+        let twice = "&field_name_3=b&field_type_3=string";
+        for button in ["save", "as_json", "more_rows"] {
+            let (_, problem) = submitted(&format!("{ROWS}{twice}&do={button}"));
+            assert!(problem.is_some_and(|problem| problem.is_error()), "{button}");
+        }
     }
 
     #[test]

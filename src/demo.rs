@@ -33,12 +33,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use self::companion::Companion;
-use self::control::Stage;
+use self::control::DemoParts;
 use self::endpoint::Endpoint;
 use self::gateway::GatewayKeeper;
 pub(crate) use self::gateway::{COMMAND, run_gateway};
 use self::ledger::ReadingLedger;
-use self::lines::{Introduction, Summary};
+use self::lines::{DemoSummary, Introduction};
 use crate::app::Signals;
 use crate::embedded::broker::{BrokerError, EmbeddedBroker, Ports};
 use crate::files;
@@ -150,7 +150,7 @@ fn run_until_end(options: &DemoOptions) -> Result<i32, DemoError> {
 
 /// The parts that run beside the gateway.
 struct Demo {
-    stage: Arc<Stage>,
+    stage: Arc<DemoParts>,
     /// None after their end.
     sensors: Option<Companion>,
     control: HttpThread,
@@ -180,7 +180,7 @@ impl Demo {
             console: address.map(|address| link_to_console(address, &access.link)),
         };
         print(&introduction.to_string());
-        let stage = Arc::new(Stage {
+        let stage = Arc::new(DemoParts {
             dir: dir.to_owned(),
             database: settings.database,
             earlier,
@@ -205,7 +205,7 @@ impl Demo {
         self.stop_sensors();
         self.control.end();
         match self.stage.balance().await {
-            Ok(flows) => print(&Summary(flows).to_string()),
+            Ok(flows) => print(&DemoSummary(flows).to_string()),
             Err(error) => log::error!("Cannot count the readings: {error}"),
         }
     }

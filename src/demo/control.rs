@@ -34,7 +34,7 @@ const KILL_DELAY: Duration = Duration::from_secs(2);
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// All that the page shows and breaks.
-pub(super) struct Stage {
+pub(super) struct DemoParts {
     pub(super) dir: PathBuf,
     pub(super) database: DatabaseSettings,
     pub(super) earlier: EarlierRows,
@@ -50,7 +50,7 @@ pub(super) fn listen() -> io::Result<TcpListener> {
 }
 
 /// Serves requests that know the key.
-pub(super) fn serve(listener: TcpListener, key: String, stage: Arc<Stage>) -> io::Result<HttpThread> {
+pub(super) fn serve(listener: TcpListener, key: String, stage: Arc<DemoParts>) -> io::Result<HttpThread> {
     let (key, stage) = (Data::new(ControlKey(key)), Data::from(stage));
     HttpThread::start_routes("demo-control", listener, move |app: &mut ServiceConfig| {
         app.app_data(key.clone())
@@ -68,7 +68,7 @@ impl ControlKey {
     }
 }
 
-async fn report(given: web::Path<String>, key: Data<ControlKey>, stage: Data<Stage>) -> HttpResponse {
+async fn report(given: web::Path<String>, key: Data<ControlKey>, stage: Data<DemoParts>) -> HttpResponse {
     if !key.admits(&given) {
         return HttpResponse::Forbidden().finish();
     }
@@ -78,7 +78,11 @@ async fn report(given: web::Path<String>, key: Data<ControlKey>, stage: Data<Sta
     }
 }
 
-async fn act(path: web::Path<(String, String)>, key: Data<ControlKey>, stage: Data<Stage>) -> HttpResponse {
+async fn act(
+    path: web::Path<(String, String)>,
+    key: Data<ControlKey>,
+    stage: Data<DemoParts>,
+) -> HttpResponse {
     let (given, action) = path.into_inner();
     if !key.admits(&given) {
         return HttpResponse::Forbidden().finish();
@@ -105,7 +109,7 @@ pub(super) enum StageError {
     BrokenOff,
 }
 
-impl Stage {
+impl DemoParts {
     async fn act(self: Arc<Self>, action: DemoAction) -> Result<(), StageError> {
         match action {
             DemoAction::StopEndpoint => {

@@ -48,9 +48,9 @@ impl fmt::Display for Introduction {
 }
 
 /// Text at the end of the demo: what became of the readings of its sensors.
-pub(super) struct Summary(pub(super) Vec<FlowBalance>);
+pub(super) struct DemoSummary(pub(super) Vec<FlowBalance>);
 
-impl fmt::Display for Summary {
+impl fmt::Display for DemoSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("The demo has ended. Stored: ")?;
         self.by_flow(f, |flow| flow.stored)?;
@@ -67,7 +67,7 @@ impl fmt::Display for Summary {
     }
 }
 
-impl Summary {
+impl DemoSummary {
     fn by_flow(&self, f: &mut fmt::Formatter<'_>, count: fn(&FlowBalance) -> u64) -> fmt::Result {
         let mut separator = "";
         for flow in self.0.iter().filter(|flow| count(flow) > 0) {
@@ -85,13 +85,13 @@ mod tests {
     #[test]
     fn summary_names_every_flow() {
         assert_eq!(
-            Summary(Vec::new()).to_string(),
+            DemoSummary(Vec::new()).to_string(),
             "The demo has ended. Stored: nothing; posted: nothing; waiting for the endpoint: nothing. \
              Nothing was lost.\n"
         );
         let flow =
             |name: &str, stored| FlowBalance { flow: name.to_owned(), stored, ..FlowBalance::default() };
-        let mut summary = Summary(vec![flow("A", 2), flow("B", 0), flow("C", 1)]);
+        let mut summary = DemoSummary(vec![flow("A", 2), flow("B", 0), flow("C", 1)]);
         assert!(summary.to_string().contains("Stored: A 2, C 1;"));
         summary.0[2].under_way = 1;
         assert!(summary.to_string().ends_with(". Nothing was lost; still on their way: 1.\n"));

@@ -17,6 +17,7 @@ mod brokers;
 mod charts;
 mod deliveries;
 mod demo;
+mod demo_access;
 mod drift;
 mod fields;
 mod flow_form;
@@ -32,6 +33,7 @@ mod overview;
 mod page;
 mod post_attempts;
 mod question;
+mod random_text;
 mod replicas;
 mod sessions;
 mod shell;
@@ -42,9 +44,9 @@ mod visitor;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
 
-pub(crate) use self::demo::DemoAccess;
+pub(crate) use self::demo_access::DemoAccess;
 #[cfg(feature = "tools")]
-pub(crate) use self::demo::{DemoAction, DemoReport, FlowBalance};
+pub(crate) use self::demo_access::{DemoAction, DemoReport, FlowBalance};
 pub(super) use self::live::LiveStreams;
 pub(super) use self::sessions::ConsoleSessions;
 use super::api::thread::ApiThread;

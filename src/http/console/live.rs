@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-use super::demo::DemoAccess;
+use super::demo_access::DemoAccess;
 use super::fields::Fields;
 use super::overview::{self, DatabaseReading};
 use super::page::{ConsoleError, Page};

@@ -3,10 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use super::demo::DemoAccess;
+use super::demo_access::DemoAccess;
+use super::random_text::random_text;
 use crate::control::Caller;
 use crate::domain::api_token::{TokenHash, TokenScope};
 
@@ -133,10 +131,6 @@ impl Session {
     fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) > SESSION_LIFE
     }
-}
-
-pub(super) fn random_text() -> String {
-    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use actix_web::web::{Bytes, Data};
 use actix_web::{FromRequest, HttpRequest};
 use subtle::ConstantTimeEq;
 
-use super::demo::DemoAccess;
+use super::demo_access::DemoAccess;
 use super::fields::{Fields, link};
 use super::page::{ConsoleError, PageFrame, PageVisitor};
 use super::sessions::{ConsoleSessions, SESSION_LIFE, Session};

@@ -253,7 +253,7 @@ def hostile_texts(browser: Browser, address: str, admin: str) -> None:
     console.log_in(admin)
     page.goto("/flows")
     paths = ["/", "/flows", "/deliveries", "/dead-letters", "/dead-letters/replay", "/dead-letters/discard"]
-    flow = page.get_by_role("link", name="<script>").get_attribute("href") or ""
+    flow = page.get_by_role("link", name="<script>").first.get_attribute("href") or ""
     paths += [flow, flow.replace("/flow?", "/flow/edit?"), flow.replace("/flow?", "/flow/test?")]
     page.goto(flow)
     page.get_by_role("link", name="validation_failed").click()

@@ -224,18 +224,14 @@ pub(super) async fn accept(submission: Submission, thread: Data<ApiThread>) -> R
         Ok(control.accept_drift(fields.get("code"), fields.get("field"), &expected).await?)
     });
     let AcceptedDrift { edited, effect, letters } = accepted.await?;
-    match letters.filter(|_| replays) {
-        Some(filter) => {
-            let selected = Fields::from_pairs(pairs(&filter));
-            let frame = visitor.frame(PART, "Accepted and replayed");
-            Ok(Reply::Show(replay_caused(&thread, frame, effect, selected).await?))
-        }
-        None => {
-            let (code, done) = (edited.code.as_str(), if edited.changed { "saved" } else { "known" });
-            let from = edited.counts_from.to_string();
-            Ok(Reply::See(SeeOther(link("/flow", [("code", code), ("done", done), ("from", &from)]))))
-        }
+    if let Some(filter) = letters.filter(|_| replays) {
+        let selected = Fields::from_pairs(pairs(&filter));
+        let frame = visitor.frame(PART, "Accepted and replayed");
+        return Ok(Reply::Show(replay_caused(&thread, frame, effect, selected).await?));
     }
+    let (code, done) = (edited.code.as_str(), if edited.changed { "saved" } else { "known" });
+    let from = edited.counts_from.to_string();
+    Ok(Reply::See(SeeOther(link("/flow", [("code", code), ("done", done), ("from", &from)]))))
 }
 
 /// Shows a change no longer.

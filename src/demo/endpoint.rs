@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::ledger::{READING, ReadingLedger};
 use crate::http::thread::HttpThread;
+use crate::store::demo::reading_number;
 
 /// Preferred port. With a stable port, messages that an earlier demo could not post reach this endpoint.
 const DEFAULT_PORT: u16 = 8088;
@@ -86,9 +87,7 @@ async fn receive(body: Bytes, ledger: Data<ReadingLedger>, works: Data<AtomicBoo
         return HttpResponse::ServiceUnavailable().body("The service is down\n");
     }
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if let Some(reading) =
-        payload.get(READING).and_then(Value::as_str).and_then(|reading| reading.parse().ok())
-    {
+    if let Some(reading) = payload.get(READING).and_then(Value::as_str).and_then(reading_number) {
         ledger.note_posted(reading);
     }
     match payload.get("severity").and_then(Value::as_str) {

@@ -9,6 +9,7 @@ use super::companion::Companion;
 use super::ledger::{READING, ReadingLedger};
 use super::samples::{FAILING_FLOW, HUMIDITIES, POSTING_FLOW, TEMPERATURES};
 use crate::embedded::broker::Link;
+use crate::store::demo::reading_text;
 
 /// Time between two ticks. Each tick publishes one to three messages.
 const TICK_INTERVAL: Duration = Duration::from_millis(600);
@@ -81,10 +82,10 @@ fn first_number() -> u64 {
     now.as_secs() * 10
 }
 
-/// Adds the number of the reading to a JSON object, as a text: the console draws the numbers of a flow.
+/// Adds the number of the reading to a JSON object.
 fn numbered(payload: &str, number: u64) -> String {
     let fields = payload.strip_suffix('}').unwrap_or(payload);
-    format!(r#"{fields}, "{READING}": "{number}"}}"#)
+    format!(r#"{fields}, "{READING}": "{}"}}"#, reading_text(number))
 }
 
 /// Returns the messages of a tick: a temperature always, other messages on some ticks.
@@ -177,7 +178,7 @@ mod tests {
     fn valid_readings_have_a_number() {
         let payload = numbered(&temperature(0).payload, 7);
         let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
-        assert_eq!((payload["reading"].as_str(), payload["sensor"].as_str()), (Some("7"), Some("kitchen")));
+        assert_eq!((payload["reading"].as_str(), payload["sensor"].as_str()), (Some("#7"), Some("kitchen")));
     }
 
     fn is_json(reading: &SensorReading) -> bool {

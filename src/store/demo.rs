@@ -102,6 +102,16 @@ pub(crate) async fn earlier_rows(database: &Database) -> Result<EarlierRows, Sto
     })
 }
 
+/// The number of a reading as a text in its payload. It is no number there, since the console draws those of a flow.
+pub(crate) fn reading_text(number: u64) -> String {
+    format!("#{number}")
+}
+
+/// The number in such a text.
+pub(crate) fn reading_number(text: &str) -> Option<u64> {
+    text.strip_prefix('#')?.parse().ok()
+}
+
 /// Finds all readings, by the field of their payload that has their number. Reads one snapshot.
 pub(crate) async fn find_readings(
     database: &Database,
@@ -142,12 +152,16 @@ pub(crate) async fn find_readings(
     snapshot.rollback().await.while_doing(doing)?;
     let numbers = |payloads: Vec<Vec<u8>>| {
         let number = |payload: Vec<u8>| {
-            serde_json::from_slice::<serde_json::Value>(&payload).ok()?.get(field)?.as_str()?.parse().ok()
+            serde_json::from_slice::<serde_json::Value>(&payload)
+                .ok()?
+                .get(field)?
+                .as_str()
+                .and_then(reading_number)
         };
         payloads.into_iter().filter_map(number).collect()
     };
     Ok(FoundReadings {
-        stored: stored.into_iter().filter_map(|value| value?.parse().ok()).collect(),
+        stored: stored.into_iter().filter_map(|value| reading_number(&value?)).collect(),
         waiting: numbers(waiting),
         dead: numbers(dead),
     })

@@ -25,8 +25,8 @@ const TABLES: [&str; 17] = [
     "flow_fields",
 ];
 
-/// Additions besides the tables: four indexes and the row of a broker.
-const FURTHER: usize = 5;
+/// Additions besides the tables: five indexes and the row of a broker.
+const FURTHER: usize = 6;
 
 on_every_database! {
     from_nothing_everything_is_made

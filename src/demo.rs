@@ -57,7 +57,7 @@ const BROKER_BUFFER_MIB: usize = 8;
 /// MQTT client id of the gateway.
 const CLIENT_ID: &str = "mqtt-gateway-demo";
 
-/// What is in the directory of the demo.
+/// Contents of the directory of the demo.
 const DATABASE_FILE: &str = "gateway.sqlite";
 const INBOX_DIR: &str = "inbox";
 const LOG_DIR: &str = "log";
@@ -200,7 +200,7 @@ impl Demo {
         }
     }
 
-    /// Says what became of the readings. Broker and endpoints end with the process.
+    /// Prints the outcomes of the readings. Broker and endpoints end with the process.
     async fn end(mut self) {
         self.stop_sensors();
         self.control.end();

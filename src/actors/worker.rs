@@ -52,7 +52,7 @@ pub struct WorkerParts {
     pub rules: Arc<BatchRules>,
     /// Maximum wait for a flow whose row another process locks.
     pub flow_lock_wait: Duration,
-    /// Where it shows what its lane waits for.
+    /// Where it shows the rows that its lane waits for.
     pub waits: Arc<LaneWaits>,
     /// Addresses of the other actors.
     pub directory: Directory,

@@ -68,7 +68,7 @@ pub(super) struct Parts {
     pub(super) inbox: InboxPart,
     pub(super) outbox: Arc<OutboxGauge>,
     pub(super) outbox_max_age: Duration,
-    /// What each lane waits for.
+    /// The rows that each lane waits for.
     pub(super) waits: Vec<Arc<LaneWaits>>,
 }
 

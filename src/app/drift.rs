@@ -20,7 +20,7 @@ const CLEANING_INTERVAL: Duration = Duration::from_hours(1);
 /// Most flows of a lane in one transaction.
 const MAX_FLOWS: usize = 64;
 
-/// Writes what the lanes see.
+/// Writes the fields that the lanes see.
 pub(super) async fn record_drift(
     settings: DatabaseSettings,
     fields: Arc<FieldRecorder>,

@@ -1,4 +1,4 @@
-//! Finds out and logs who holds the rows that lanes wait for, for as long as the process runs.
+//! Finds and logs the holders of rows that lanes wait for, for as long as the process runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

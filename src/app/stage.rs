@@ -61,7 +61,7 @@ pub(super) struct Stage<'a> {
     pub(super) inbox: Inbox,
     directory: Directory,
     gauge: Arc<OutboxGauge>,
-    /// What each lane waits for.
+    /// The rows that each lane waits for.
     waits: Vec<Arc<LaneWaits>>,
     fields: Arc<FieldRecorder>,
     pub(super) observed: Arc<Telemetry>,

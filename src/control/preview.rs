@@ -1,4 +1,4 @@
-//! What an edit of a flow would do, before it is made.
+//! The effects of an edit of a flow, before it is made.
 
 use serde::Serialize;
 use serde_json::Value;

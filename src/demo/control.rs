@@ -96,7 +96,7 @@ async fn act(
     }
 }
 
-/// Reasons why the demo could not do what its page wants.
+/// Reasons why the demo could not follow an order of its page.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StageError {
     #[error(transparent)]
@@ -196,7 +196,7 @@ fn audit_settings() -> [(&'static str, String); 4] {
     ]
 }
 
-/// Runs `mqtt-gateway audit`, and returns what it finds wrong.
+/// Runs `mqtt-gateway audit`, and returns its findings.
 fn audit(dir: &Path) -> Result<Vec<String>, StageError> {
     let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let output = Command::new(std::env::current_exe().map_err(StageError::Audit)?)

@@ -1,4 +1,4 @@
-//! What the sensors published and the endpoint received, and the comparison with the database.
+//! The readings that the sensors published and the endpoint received, compared with the database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -47,7 +47,7 @@ impl fmt::Display for Introduction {
     }
 }
 
-/// Text at the end of the demo: what became of the readings of its sensors.
+/// Text at the end of the demo: the outcomes of its sensors' readings.
 pub(super) struct DemoSummary(pub(super) Vec<FlowBalance>);
 
 impl fmt::Display for DemoSummary {

@@ -1,4 +1,4 @@
-//! Who holds the rows that others wait for, as the database says.
+//! The holders of rows that others wait for, as the database reports them.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,7 +20,7 @@ pub struct LockHolder {
     pub ended_by: String,
 }
 
-/// What is locked.
+/// The row or table that sessions wait for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LockedThing {
     /// The row of a flow.
@@ -32,7 +32,7 @@ pub enum LockedThing {
 /// A session that waits for another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldLock {
-    /// What is locked.
+    /// The row or table that it waits for.
     pub thing: LockedThing,
     /// Number of the waiting session.
     pub waiter: i64,
@@ -40,7 +40,7 @@ pub struct HeldLock {
     pub holder: LockHolder,
 }
 
-/// What the database says about the locks.
+/// The database's report on the locks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockReading {
     /// All waits for locks.

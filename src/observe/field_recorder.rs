@@ -47,13 +47,13 @@ impl FieldRecorder {
         }
     }
 
-    /// Takes what is to be written now, of at most `max` flows of each lane. `now` is the age of the process.
+    /// Takes the facts to write now, of at most `max` flows of each lane. `now` is the age of the process.
     pub fn take(&self, now: Duration, max: usize) -> Vec<SeenFlow> {
         let lanes = self.lanes.iter().map(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner));
         lanes.flat_map(|mut lane| lane.take(now, max)).collect()
     }
 
-    /// Notes what the table has of a flow; none if the flow was removed.
+    /// Notes the fields that the table has of a flow; none if the flow was removed.
     pub fn learn(&self, flow: FlowId, log: Option<&FieldLog>) {
         let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
         let Some(mut lane) = self.lane(lane_of(flow, lanes)) else { return };

@@ -1,7 +1,7 @@
-//! The latest messages of single flows, for people who watch them.
+//! The latest messages of single flows, for people in front of their pages.
 //!
-//! A reader takes what has come now and then. Until then a bounded number of events is kept and further ones are only
-//! counted, so that a tail of a busy flow costs little.
+//! A reader takes the new messages now and then. Until then a bounded number of events is kept, and further ones are
+//! only counted, so that a tail of a busy flow costs little.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ struct TailBuffer {
     kept: Mutex<KeptEvents>,
 }
 
-/// What has come since the last time.
+/// Messages since the last time.
 #[derive(Debug, Default, PartialEq)]
 pub struct KeptEvents {
     /// The first events.
@@ -121,7 +121,7 @@ impl KeptEvents {
 }
 
 impl FlowTail {
-    /// Takes what has come since the last time.
+    /// Takes the messages since the last time.
     #[must_use]
     pub fn take(&self) -> KeptEvents {
         std::mem::take(&mut self.buffer.kept())

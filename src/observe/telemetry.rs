@@ -26,7 +26,7 @@ pub struct Telemetry {
     pub events: Events,
     rates: Rates,
     loads: ActorLoads,
-    /// What the database says about the locks; none while no wait lasts.
+    /// The database's report on the locks; none while no wait lasts.
     lock_reading: Mutex<Option<Arc<LockReading>>>,
     started_at: SystemTime,
     origin: Instant,
@@ -147,12 +147,12 @@ impl Telemetry {
         waits
     }
 
-    /// Sets what the database says about the locks.
+    /// Sets the database's report on the locks.
     pub fn set_lock_reading(&self, reading: Option<LockReading>) {
         *self.lock_reading.lock().unwrap_or_else(PoisonError::into_inner) = reading.map(Arc::new);
     }
 
-    /// Returns what the database said about the locks a few seconds ago; none while no wait lasts.
+    /// Returns the database's report on the locks, a few seconds old; none while no wait lasts.
     #[must_use]
     pub fn lock_reading(&self) -> Option<Arc<LockReading>> {
         self.lock_reading.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -18,7 +18,7 @@ const WRITING: &str = "writing the fields of flows";
 /// Most rows that are read at once: they are long.
 const PAGE: usize = 100;
 
-/// The fields of a flow, after what was seen was written.
+/// The fields of a flow, after a write.
 #[derive(Debug)]
 pub struct RecordedFields {
     /// The flow.
@@ -31,7 +31,7 @@ pub struct RecordedFields {
     pub changes: Vec<NewChange>,
 }
 
-/// Writes what was seen of flows. Removed flows are left out.
+/// Writes facts of flows. Removed flows are left out.
 pub async fn record_fields(
     database: &Database,
     seen: &[SeenFlow],
@@ -160,7 +160,7 @@ async fn write_log(
     transaction.execute_raw(update).await.map(drop).while_doing(WRITING)
 }
 
-/// A row that cannot be read counts as empty: what it said is seen again.
+/// A row that cannot be read counts as empty: its facts are seen again.
 fn log_of(row: &QueryResult) -> Result<(FlowId, FieldLog), DbErr> {
     let fields: String = row.try_get("", "fields")?;
     Ok((row.try_get("", "flow_id")?, serde_json::from_str(&fields).unwrap_or_default()))

@@ -74,7 +74,7 @@ async fn check_types(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Reads the flows with these ids, in their order, without those that are missing.
+/// Reads the flows with these ids, in their order. Missing ones are left out.
 pub(super) async fn read_flows_by_id(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
@@ -97,7 +97,7 @@ pub(super) async fn read_flows_by_id(
     Ok(flows)
 }
 
-/// Reads the flows with these ids, in their order, without those that are missing.
+/// Reads the flows with these ids, in their order. Missing ones are left out.
 pub async fn read_these_flows(database: &Database, ids: &[FlowId]) -> Result<Vec<FlowRecord>, StoreError> {
     read_flows_by_id(&database.connection, database.dialect, ids).await
 }

@@ -1,4 +1,4 @@
-//! Finds out who holds the rows that lanes wait for.
+//! Finds the holders of rows that lanes wait for.
 //!
 //! A database shows only locks that a session waits for. A lane does not wait for the row of a deferred flow, so a
 //! connection of its own waits for it meanwhile, for a second at most.
@@ -53,7 +53,7 @@ impl LockReader {
         Ok(Some(Self { database }))
     }
 
-    /// Finds out who holds the rows of `waits`.
+    /// Finds the holders of the rows of `waits`.
     pub async fn read(&self, waits: &[RowWait]) -> Result<LockReading, StoreError> {
         let codes = self.codes(waits).await?;
         let deferred = waits.iter().filter(|wait| wait.is_deferred);

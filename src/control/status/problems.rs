@@ -20,7 +20,7 @@ pub struct StatusProblem {
     pub remedy: String,
 }
 
-/// Finds the problems in what is known of a gateway and of the database. Either may be missing for a reason.
+/// Finds the problems in the states of a gateway and of the database. Either may be missing for a reason.
 #[must_use]
 pub fn find_problems(
     gateway: Result<&GatewayStatus, &String>,

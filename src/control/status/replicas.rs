@@ -1,4 +1,4 @@
-//! The gateways on a database: who they are, whether they live, and their share of the flows.
+//! The gateways on a database: their names, whether they live, and their share of the flows.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Actors that wait for rows, and who holds them.
+//! Actors that wait for rows, and the holders of these.
 
 use std::time::{Duration, SystemTime};
 

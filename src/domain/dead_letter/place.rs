@@ -1,6 +1,6 @@
 //! The place in a payload for which a message became a dead letter, found by the detail of the dead letter. Pure.
 //!
-//! The detail is what was wrong at that time. A check by the flow as it is now might find something else, or nothing.
+//! The detail is the fault at that time. A check by the flow as it is now might find something else, or nothing.
 
 use std::iter::from_fn;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What a schema says about the fields at the top level of a payload.
+//! The rules of a schema for the fields at the top level of a payload.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::super::schema::FieldType;
 use super::FieldKind;
 use super::members::Members;
 
-/// What a schema says about each field.
+/// The rules of a schema for each field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchemaExpectation {
     form: SchemaLanguage,
@@ -30,7 +30,7 @@ pub(super) enum SchemaLanguage {
     JsonSchema,
 }
 
-/// What a schema says about a field.
+/// The rule of a schema for a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ExpectedField {
     /// The kinds of values that it accepts, a bit for each.

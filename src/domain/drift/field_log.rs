@@ -14,7 +14,7 @@ pub struct FieldLog {
     pub is_cut: bool,
 }
 
-/// A field, and what was seen of it.
+/// A field, and its facts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedField {
     /// Its name.
@@ -112,7 +112,7 @@ impl FieldLog {
         self.fields.iter().filter(|field| field.open().next().is_some())
     }
 
-    /// Adds what was seen, and returns the changes that it makes.
+    /// Adds facts, and returns the changes that they make.
     pub fn merge(&mut self, seen: SeenFlow, schema: &SchemaExpectation) -> Vec<NewChange> {
         let is_first_time = self.is_empty();
         self.settle(schema);

@@ -37,7 +37,7 @@ pub struct ObservedFields {
     next_sweep: Duration,
 }
 
-/// What was seen of a flow, and is not in the table yet.
+/// Facts of a flow that are not in the table yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenFlow {
     /// The flow.
@@ -122,7 +122,7 @@ impl ObservedFields {
         }
     }
 
-    /// Takes what is to be written now, of at most `max` flows. `now` is the age of the process.
+    /// Takes the facts to write now, of at most `max` flows. `now` is the age of the process.
     pub fn take(&mut self, now: Duration, max: usize) -> Vec<SeenFlow> {
         if now >= self.next_sweep {
             self.next_sweep = now + OPEN_INTERVAL;
@@ -139,7 +139,7 @@ impl ObservedFields {
         taken
     }
 
-    /// Notes what the table has of a flow.
+    /// Notes the fields that the table has of a flow.
     pub fn learn(&mut self, flow: FlowId, log: &FieldLog) {
         let Some(observed) = self.flows.get_mut(&flow) else { return };
         let known = observed.fields.len();

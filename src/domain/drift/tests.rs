@@ -27,7 +27,7 @@ impl Story {
         self.observed.observe(1, &payload, &format!("t/{}", self.at_us), self.at_us);
     }
 
-    /// Writes what was seen, and returns the new changes in words.
+    /// Writes the facts, and returns the new changes in words.
     fn write(&mut self, schema: &str) -> Vec<String> {
         let schema = SchemaExpectation::new(schema);
         let mut changes = Vec::new();

@@ -1,4 +1,4 @@
-//! What the options are: rows for people, made from the JSON Schema of the options.
+//! All options: rows for people, made from their JSON Schema.
 
 use serde_json::Value;
 

@@ -137,7 +137,7 @@ async fn broker_page(
     })
 }
 
-/// Connects to a broker as the gateway does, and shows what was found.
+/// Connects to a broker as the gateway does, and shows the result.
 pub(super) async fn test(submission: Submission, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
     let id = fields.number("id")?;

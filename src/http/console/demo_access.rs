@@ -1,4 +1,4 @@
-//! Where a demo takes orders from the page of its gateway, and what it reports.
+//! How a demo takes orders from the page of its gateway, and its reports.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) struct DemoAccess {
     pub(crate) form_key: String,
 }
 
-/// What a visitor can do to the demo.
+/// An action of a visitor on the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DemoAction {
     StopEndpoint,
@@ -52,7 +52,7 @@ pub(crate) struct DemoReport {
     /// A URL that accepts the posts of the flow whose endpoint fails.
     pub(crate) mended_url: String,
     pub(crate) flows: Vec<FlowBalance>,
-    /// What the audit found wrong.
+    /// Findings of the audit.
     pub(crate) wrong: Vec<String>,
     /// Where all state is.
     pub(crate) dir: String,

@@ -159,7 +159,7 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
     Ok(page.await?)
 }
 
-/// Shows what accepting a change does.
+/// Shows the effects of accepting a change.
 pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Accept a change");
     let query = visitor.query;

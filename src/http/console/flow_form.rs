@@ -65,7 +65,7 @@ struct FlowTestPage {
     command: String,
 }
 
-/// What an edit would do, in the words of the page.
+/// The effects of an edit, in the words of the page.
 struct PreviewCard {
     preview: EditPreview,
     changes: Vec<EditChange>,

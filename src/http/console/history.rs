@@ -1,4 +1,4 @@
-//! Who changed what: the edits of all flows and brokers, and the rows that the pages of a flow and a broker show.
+//! The edits of all flows and brokers, with their authors, and the rows that the pages of a flow and a broker show.
 
 use actix_web::web::Data;
 use askama::Template;

@@ -26,7 +26,7 @@ use crate::http::api::thread::ApiThread;
 /// The part of the console.
 const PART: &str = "/dead-letters";
 
-/// What is counted.
+/// The singular of the word for dead letters.
 pub(super) const LETTER: &str = "dead letter";
 
 /// Dead letters of a page.

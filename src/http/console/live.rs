@@ -56,10 +56,10 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Maximum age of a stream. The script opens another one.
 const MAX_AGE: Duration = Duration::from_hours(1);
 
-/// What all streams share.
+/// Shared by all streams.
 pub(in crate::http) struct LiveStreams {
     permits: Arc<Semaphore>,
-    /// What the database has, for overviews, and when it is read again.
+    /// The state of the database, for overviews, and when it is read again.
     database: Mutex<Option<(Instant, Arc<DatabaseReading>)>>,
 }
 
@@ -105,7 +105,7 @@ struct TailLine {
     line: String,
 }
 
-/// Streams what changes in the page of the query.
+/// Streams the changes of the page of the query.
 pub(super) async fn follow(
     visitor: Visitor,
     guest: Guest,
@@ -259,7 +259,7 @@ impl LiveStream {
 }
 
 impl LiveStreams {
-    /// What the database has, as all overviews show it. It is read again after a few seconds, or later if it is slow.
+    /// The state of the database, as all overviews show it. It is read again after seconds, or later if it is slow.
     async fn database(&self, thread: &ApiThread) -> Arc<DatabaseReading> {
         let mut database = self.database.lock().await;
         if let Some((due, reading)) = &*database

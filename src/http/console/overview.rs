@@ -100,7 +100,7 @@ struct LetterKind {
     link: String,
 }
 
-/// What the database has, or why it is not known.
+/// The state of the database, or why it is not known.
 pub(super) type DatabaseReading = Result<DatabaseStatus, String>;
 
 /// Shows the page.

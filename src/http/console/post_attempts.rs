@@ -9,7 +9,7 @@ pub(super) struct AttemptLine {
     /// The HTTP status of the answer; empty if there was none.
     pub(super) status: String,
     pub(super) duration: String,
-    /// What the endpoint answered, or why there was no answer.
+    /// The endpoint's answer, or why there was none.
     pub(super) answer: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a lane waits for, shared by its worker and those who show it.
+//! The rows that a lane waits for, shared by its worker and the status.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl LaneWaits {
         self.waits().rejoin(flow);
     }
 
-    /// Forgets what the former worker of the lane waited for.
+    /// Forgets the waits of the former worker of the lane.
     pub(super) fn reset(&self) {
         *self.waits() = RowWaits::default();
     }

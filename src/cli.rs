@@ -1,5 +1,6 @@
 //! The command line: parses the arguments, loads settings and log, and runs the command.
 
+mod ask;
 mod audit;
 mod audit_report;
 #[cfg(feature = "tools")]

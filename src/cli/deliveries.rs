@@ -2,13 +2,21 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use url::Url;
 
+use super::ask::ask_gateway;
 use super::operate;
-use super::output::{CommandReport, EXIT_CODES, OutputOptions, fields, table};
+use super::output::{CommandReport, EXIT_CODES, OutputOptions, fields, table, visible};
 use super::progress::CommandProgress;
+use crate::control::status::BreakerStatus;
 use crate::control::view::{DeliveriesView, WaitingPostView};
 use crate::control::{Control, ControlError};
 use crate::domain::outbox::{OutboxKey, PostPlace};
+
+const LIST_HELP: &str = "\
+The posts are read from the database. The breakers of endpoints are in a running gateway: the one at ADMIN_BIND of the \
+settings is asked, by a token that permits reading for a minute. Without an answer their state is unknown.\n\
+Exit codes: 0 success, 1 failure, 2 wrong settings or usage.";
 
 const RETRY_HELP: &str = "\
 A running gateway tries the first post of the flow within seconds, and the others follow. If posts to the origin of \
@@ -31,12 +39,15 @@ pub(super) struct DeliveriesCommand {
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 enum DeliveriesAction {
-    /// List the flows with waiting posts. With a flow, show its first post.
-    #[command(after_help = EXIT_CODES)]
+    /// List the flows with waiting posts, and the endpoints that fail. With a flow, show its first post.
+    #[command(after_help = LIST_HELP)]
     List {
         /// Code of the flow.
         #[arg(long, value_name = "CODE")]
         flow: Option<String>,
+        /// Gateway to ask for its breakers, as `http://HOST:PORT` [default: the one at `ADMIN_BIND`].
+        #[arg(long)]
+        url: Option<Url>,
     },
     /// List the waiting posts of a flow with their last attempts, in the order of their numbers.
     #[command(after_help = EXIT_CODES)]
@@ -77,7 +88,7 @@ enum DeliveriesAction {
 pub(super) fn run(command: DeliveriesCommand) -> i32 {
     let DeliveriesCommand { output, action } = command;
     operate::run(output, async |control| match action {
-        DeliveriesAction::List { flow } => list(control, flow.as_deref()).await,
+        DeliveriesAction::List { flow, url } => list(control, flow.as_deref(), url.as_ref()).await,
         DeliveriesAction::Posts { flow, limit, after } => {
             posts(control, &flow, after.as_ref(), limit.into()).await
         }
@@ -86,15 +97,20 @@ pub(super) fn run(command: DeliveriesCommand) -> i32 {
     })
 }
 
-async fn list(control: &Control, flow: Option<&str>) -> Result<CommandReport, ControlError> {
+async fn list(
+    control: &Control,
+    flow: Option<&str>,
+    url: Option<&Url>,
+) -> Result<CommandReport, ControlError> {
     let views: Vec<DeliveriesView> =
         control.deliveries(flow).await?.iter().map(DeliveriesView::new).collect();
+    let breakers = ask_gateway(control, url).await?.map(|gateway| gateway.breakers);
     let text = match (&views[..], flow) {
         ([], _) => "No posts wait.\n".to_owned(),
-        ([view], Some(_)) => show_text(view),
-        (views, _) => list_table(views),
+        ([view], Some(_)) => show_text(view) + &breaker_text(&breakers),
+        (views, _) => list_table(views) + &breaker_text(&breakers),
     };
-    Ok(CommandReport::new(text, json!({"deliveries": views})))
+    Ok(CommandReport::new(text, json!({"deliveries": views, "breakers": breakers.ok()})))
 }
 
 async fn posts(
@@ -163,6 +179,18 @@ fn list_table(views: &[DeliveriesView]) -> String {
     };
     let rows: Vec<Vec<String>> = views.iter().map(row).collect();
     table(&["FLOW", "POSTS", "OLDEST", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"], &rows)
+}
+
+fn breaker_text(breakers: &Result<Vec<BreakerStatus>, String>) -> String {
+    let breakers = match breakers {
+        Ok(breakers) if breakers.is_empty() => return String::new(),
+        Ok(breakers) => breakers,
+        Err(problem) => return format!("\nBreakers of endpoints are unknown: {}\n", visible(problem)),
+    };
+    let row =
+        |breaker: &BreakerStatus| vec![breaker.origin.clone(), breaker.state.clone(), breaker.since.clone()];
+    let rows: Vec<Vec<String>> = breakers.iter().map(row).collect();
+    format!("\n{}", table(&["ENDPOINT", "BREAKER", "SINCE"], &rows))
 }
 
 fn post_table(views: &[WaitingPostView]) -> String {

@@ -3,13 +3,10 @@
 use clap::Args;
 use url::Url;
 
+use super::ask::ask_gateway;
 use super::operate;
 use super::output::{CommandReport, OutputOptions, document, fields, table, visible};
-use super::tail::own_url;
 use crate::control::status::{DatabaseStatus, GatewayStatus, StatusProblem, StatusView};
-use crate::control::{Control, ControlError};
-use crate::domain::redaction::shown_url;
-use crate::http::read_document;
 
 /// Text below the options in `status --help`.
 pub(super) const HELP: &str = "\
@@ -20,7 +17,7 @@ Exit codes: 0 no problem, 1 a problem or failure, 2 wrong settings or usage.";
 /// Which gateway to ask.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(super) struct StatusOptions {
-    /// Address of a gateway, as `http://HOST:PORT` [default: that of `ADMIN_BIND`].
+    /// Address of a gateway, as `http://HOST:PORT` [default: from `ADMIN_BIND`].
     #[arg(long)]
     url: Option<Url>,
     #[command(flatten)]
@@ -31,27 +28,11 @@ pub(super) struct StatusOptions {
 pub(super) fn run(options: StatusOptions) -> i32 {
     let StatusOptions { url, output } = options;
     operate::run(output, async |control| {
-        let gateway = ask(control, url.as_ref()).await?;
+        let gateway = ask_gateway(control, url.as_ref()).await?;
         let database = control.database_status().await?;
         let view = StatusView::new(gateway, Ok(database));
         Ok(CommandReport { text: text(&view), document: document(&view), ok: view.ok })
     })
-}
-
-/// The state of the gateway, or why it does not answer.
-async fn ask(control: &Control, url: Option<&Url>) -> Result<Result<GatewayStatus, String>, ControlError> {
-    let url = match url.cloned().map_or_else(|| own_url(&control.settings), Ok) {
-        Ok(url) => url,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let token = control.make_live_token().await?;
-    let answer = read_document(&url, token.text(), "/status").await;
-    control.delete_live_token(&token).await?;
-    let status = answer.map_err(|error| error.to_string()).and_then(|mut status| {
-        serde_json::from_value(status["gateway"].take())
-            .map_err(|error| format!("its answer is unusable: {error}"))
-    });
-    Ok(status.map_err(|problem| format!("{}: {problem}", shown_url(url.as_str()))))
 }
 
 fn text(StatusView { problems, gateway, database, .. }: &StatusView) -> String {

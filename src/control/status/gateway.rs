@@ -137,23 +137,27 @@ impl GatewayStatus {
             database_reachable: telemetry.metrics.database.is_up(),
             inbox: telemetry.inbox().map(InboxStatus::from),
             outbox: snapshot.and_then(Snapshot::outbox).map(OutboxStatus::from),
-            breakers: breakers(telemetry),
+            breakers: BreakerStatus::holding(telemetry),
             actors: telemetry.actor_loads().into_iter().map(ActorStatus::from).collect(),
             waits: WaitStatus::all(telemetry),
         }
     }
 }
 
-fn breakers(telemetry: &Telemetry) -> Vec<BreakerStatus> {
-    let readings = telemetry.metrics.endpoints.read().into_iter();
-    let breakers = readings.filter_map(|(origin, reading)| Some((origin, reading.breaker?)));
-    let holding = breakers.filter(|(_, (state, _))| *state != BreakerState::Closed);
-    let status = |(origin, (state, since)): (String, (BreakerState, SystemTime))| BreakerStatus {
-        origin,
-        state: state.as_str().to_owned(),
-        since: timestamp(since),
-    };
-    holding.map(status).collect()
+impl BreakerStatus {
+    /// The breakers of this process that are not closed.
+    #[must_use]
+    pub fn holding(telemetry: &Telemetry) -> Vec<Self> {
+        let readings = telemetry.metrics.endpoints.read().into_iter();
+        let breakers = readings.filter_map(|(origin, reading)| Some((origin, reading.breaker?)));
+        let holding = breakers.filter(|(_, (state, _))| *state != BreakerState::Closed);
+        let status = |(origin, (state, since)): (String, (BreakerState, SystemTime))| Self {
+            origin,
+            state: state.as_str().to_owned(),
+            since: timestamp(since),
+        };
+        holding.map(status).collect()
+    }
 }
 
 impl From<InboxReading> for InboxStatus {

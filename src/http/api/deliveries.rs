@@ -11,8 +11,10 @@ use super::page::{PageQuery, PageRequest, page_of};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::ControlError;
+use crate::control::status::BreakerStatus;
 use crate::control::view::{DeliveriesView, WaitingPostView};
 use crate::domain::outbox::{OutboxKey, PostPlace};
+use crate::observe::Telemetry;
 
 /// Most keys of one request.
 const MAX_KEYS: usize = 10_000;
@@ -38,6 +40,8 @@ struct DeliveriesQuery {
 #[derive(Debug, Serialize, ToSchema)]
 struct DeliveriesPage {
     deliveries: Vec<DeliveriesView>,
+    /// Breakers of this gateway that hold posts back.
+    breakers: Vec<BreakerStatus>,
     /// Path and query of the next page.
     next: Option<String>,
 }
@@ -79,7 +83,7 @@ struct CancelProgress {
     complete: bool,
 }
 
-/// Lists the flows with waiting posts, each with its first post.
+/// Lists the flows with waiting posts, each with its first post, and the endpoints that fail.
 #[utoipa::path(
     tag = "deliveries",
     security(("token" = ["read"])),
@@ -89,9 +93,11 @@ struct CancelProgress {
 #[get("/deliveries")]
 pub(super) async fn list_deliveries(
     thread: Data<ApiThread>,
+    telemetry: Data<Telemetry>,
     page: PageRequest,
     query: Query<DeliveriesQuery>,
 ) -> Result<ApiAnswer, ApiProblem> {
+    let breakers = BreakerStatus::holding(&telemetry);
     thread
         .run(async move |control| {
             let mut waiting = control.deliveries(query.flow.as_deref()).await?;
@@ -99,7 +105,7 @@ pub(super) async fn list_deliveries(
             let (waiting, last) =
                 page_of(waiting, |waiting| waiting.flow, page.after()?.as_ref(), page.limit);
             let deliveries = waiting.iter().map(DeliveriesView::new).collect();
-            Ok(ApiAnswer::new(&DeliveriesPage { deliveries, next: page.next(last) }))
+            Ok(ApiAnswer::new(&DeliveriesPage { deliveries, breakers, next: page.next(last) }))
         })
         .await
 }

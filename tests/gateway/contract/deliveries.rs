@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use test_support::eventually;
+use test_support::http::admin_of;
 use test_support::process::Gateway;
 use test_support::sink::{ASK_FOR_AN_HOUR, Sink};
 use test_support::world::{World, text_of};
@@ -58,4 +59,34 @@ fn cancelled_post_lets_the_next_ones_pass(world: World) {
     assert_eq!(document(&world, &["cancel", &first, "--yes"], 1)["cancelled"], 0);
 }
 
-on_each_database!(retried_posts_are_made_at_once, cancelled_post_lets_the_next_ones_pass);
+/// Five failures in a row open the breaker, whichever flows they are of.
+fn open_breaker_is_listed(world: World) {
+    let sink = Sink::new();
+    sink.answer_with(503);
+    for n in 0..5 {
+        world.flow(&format!("f{n}"), &format!("t/{n}")).posts_to(&sink.url("/")).insert(&world.sql);
+    }
+    let gateway = world.start_subscribed();
+    (0..5).for_each(|n| world.publish(&format!("t/{n}"), "{}"));
+
+    let address = format!("http://{}", admin_of(&gateway));
+    let listed = eventually("an open breaker", || {
+        let listed = document(&world, &["list", "--url", &address], 0);
+        (listed["breakers"] != Value::Array(Vec::new())).then_some(listed)
+    });
+    let breaker = &listed["breakers"][0];
+    assert_eq!((&breaker["origin"], &breaker["state"]), (&sink.url("").into(), &"open".into()));
+    let table = text_of(&world.command(&["deliveries", "list", "--url", &address]));
+    assert!(table.contains("BREAKER"), "{table}");
+
+    drop(gateway);
+    assert_eq!(document(&world, &["list", "--url", &address], 0)["breakers"], Value::Null);
+    let table = text_of(&world.command(&["deliveries", "list", "--url", &address]));
+    assert!(table.contains("Breakers of endpoints are unknown"), "{table}");
+}
+
+on_each_database!(
+    open_breaker_is_listed,
+    retried_posts_are_made_at_once,
+    cancelled_post_lets_the_next_ones_pass
+);

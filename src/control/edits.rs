@@ -71,6 +71,16 @@ struct PlannedEdit<'f> {
     warnings: Vec<Problem>,
 }
 
+/// A new flow before its columns are given.
+pub(super) fn blank_flow(code: &str) -> FlowDefinition {
+    FlowDefinition {
+        code: code.to_owned(),
+        payload_schema: Some("{}".to_owned()),
+        enabled: Some(true),
+        ..FlowDefinition::default()
+    }
+}
+
 impl Control {
     /// Adds a flow whose first message gets the number after `last_msg_id`.
     pub async fn add_flow(
@@ -79,14 +89,8 @@ impl Control {
         fields: &FlowEdit,
         last_msg_id: i64,
     ) -> Result<EditedFlow, ControlError> {
-        let blank = FlowDefinition {
-            code: code.to_owned(),
-            payload_schema: Some("{}".to_owned()),
-            enabled: Some(true),
-            ..FlowDefinition::default()
-        };
         let flows = self.flows().await?;
-        self.insert_flow(restored(fields.apply(&blank), None)?, last_msg_id, &flows).await
+        self.insert_flow(restored(fields.apply(&blank_flow(code)), None)?, last_msg_id, &flows).await
     }
 
     /// Adds a flow beside `flows`.

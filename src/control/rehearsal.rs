@@ -9,13 +9,13 @@ use serde::Serialize;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::edits::{lock_unchanged, restored};
+use super::edits::{blank_flow, lock_unchanged, restored};
 use super::endpoint::EndpointRoute;
 use super::view::RejectionView;
 use super::{Control, ControlError, FlowEdit};
 use crate::delivery::client::{EndpointClients, PostPreview};
 use crate::domain::batch::{ProcessError, Rejection};
-use crate::domain::flow_definition::{FlowDefinition, FlowDraft, FlowRecord};
+use crate::domain::flow_definition::{FlowDefinition, FlowDraft, FlowRecord, UNSAVED_FLOW};
 use crate::domain::message::{Body, DeliveryFacts, Record};
 use crate::domain::outbox::OutboxItem;
 use crate::domain::problem::Problem;
@@ -55,7 +55,7 @@ pub struct TestMessage {
 pub struct Rehearsal {
     /// Code of the flow.
     pub code: String,
-    /// Whether the flow was edited for the rehearsal only.
+    /// Whether the flow was edited or added for the rehearsal only.
     pub is_draft: bool,
     /// Topic filter of the flow.
     pub filter: String,
@@ -77,13 +77,13 @@ pub struct Rehearsal {
     pub request: Option<TestRequest>,
     /// Its dead letter.
     pub dead_letter: Option<RejectionView>,
-    /// Warnings about an edited flow.
+    /// Warnings about an edited or new flow.
     pub problems: Vec<Problem>,
     /// Whether the flow would get the message and process it.
     pub ok: bool,
 }
 
-/// A row of `data`. The names are those of the columns.
+/// A row of `data`, with the names of its columns.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestRow {
     /// Name of the attribute.
@@ -152,9 +152,28 @@ impl Control {
         }
         let others = flows.iter().filter(|other| other.id != flow.id);
         let problems = self.warnings_unless_errors(&new, others).await?;
-        let draft = FlowDraft { flow: flow.id, old: flow.definition.clone(), new };
-        self.try_draft(flow, &draft).await?;
+        let draft = FlowDraft { flow: flow.id, old: Some(flow.definition.clone()), new };
+        let transaction = FlowTransaction::begin(&self.database).await?;
+        lock_unchanged(&transaction, flow).await?;
+        try_draft(transaction, &draft).await?;
         let rehearsal = self.rehearse_draft(flow, Some(&draft), message, Surroundings::Site).await?;
+        Ok(Rehearsal { problems, ..rehearsal })
+    }
+
+    /// Rehearses a message for a flow that is not added yet. Refused if the flow could not work.
+    pub async fn rehearse_new(
+        &self,
+        code: &str,
+        message: TestMessage,
+        fields: &FlowEdit,
+    ) -> Result<Rehearsal, ControlError> {
+        let flows = self.flows().await?;
+        let new = restored(fields.apply(&blank_flow(code)), None)?;
+        let problems = self.warnings_unless_errors(&new, flows.iter()).await?;
+        let flow = FlowRecord { id: UNSAVED_FLOW, definition: new.clone(), last_msg_id: Some(0) };
+        let draft = FlowDraft { flow: UNSAVED_FLOW, old: None, new };
+        try_draft(FlowTransaction::begin(&self.database).await?, &draft).await?;
+        let rehearsal = self.rehearse_draft(&flow, Some(&draft), message, Surroundings::Site).await?;
         Ok(Rehearsal { problems, ..rehearsal })
     }
 
@@ -207,15 +226,6 @@ impl Control {
         Ok(rehearsal)
     }
 
-    /// Finds out whether the database accepts the edit of the flow.
-    async fn try_draft(&self, flow: &FlowRecord, draft: &FlowDraft) -> Result<(), ControlError> {
-        let mut transaction = FlowTransaction::begin(&self.database).await?;
-        let locked = lock_unchanged(&transaction, flow).await?;
-        let tried = transaction.update(&locked, &draft.new).await;
-        transaction.roll_back().await?;
-        tried.map_err(ControlError::refused)
-    }
-
     /// The rules of the gateway, with the number of posts that wait.
     async fn rehearsal_rules(&self, flow: &FlowRecord) -> Result<BatchRules, ControlError> {
         let gauge = OutboxGauge::default();
@@ -254,6 +264,13 @@ impl Control {
             },
         }
     }
+}
+
+/// Finds out whether the database accepts the draft.
+async fn try_draft(transaction: FlowTransaction, draft: &FlowDraft) -> Result<(), ControlError> {
+    let tried = transaction.try_draft(draft).await;
+    transaction.roll_back().await?;
+    tried.map_err(ControlError::refused)
 }
 
 impl Rehearsal {

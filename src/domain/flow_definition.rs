@@ -110,13 +110,17 @@ impl FlowRecord {
     }
 }
 
-/// An edit of a flow that is not made yet.
+/// A flow that is not saved yet: an edited one, or a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowDraft {
-    /// The flow.
+    /// The flow; [`UNSAVED_FLOW`] for a new one.
     pub flow: FlowId,
-    /// The flow as it was read.
-    pub old: FlowDefinition,
-    /// The flow after the edit.
+    /// The flow as it was read; none for a new one.
+    pub old: Option<FlowDefinition>,
+    /// The flow as it is to be saved.
     pub new: FlowDefinition,
 }
+
+/// The primary key of a new flow for the time of a rehearsal. No row has it, because the databases count from 1, and it
+/// uses up none of their numbers.
+pub const UNSAVED_FLOW: FlowId = -1;

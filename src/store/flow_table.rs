@@ -16,7 +16,7 @@ use super::error::{StoreError, While};
 use super::flow_revision::raise_flow_revision;
 use super::statement::statement;
 use crate::domain::edit_history::{EditOrigin, NewEdit};
-use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::flow_definition::{FlowDefinition, FlowDraft, FlowRecord};
 use crate::domain::message::FlowId;
 
 /// Time for which the types of the columns are taken as they were.
@@ -181,24 +181,7 @@ impl FlowTransaction {
 
     /// Inserts a flow whose first message gets the number after `last_msg_id`.
     pub async fn insert(&mut self, flow: &FlowDefinition, last_msg_id: i64) -> Result<(), StoreError> {
-        let json = self.dialect.json_parameter();
-        let sql = format!(
-            "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, options, \
-             message_key, last_msg_id, enabled) VALUES (?, ?, ?, ?, {json}, ?, {json}, ?, ?, {enabled})",
-            enabled = self.dialect.flag_value(flow.is_enabled()),
-        );
-        let values = [
-            flow.code.as_str().into(),
-            flow.description.as_str().into(),
-            flow.topic.as_str().into(),
-            flow.action.as_str().into(),
-            flow.payload_schema.clone().into(),
-            flow.endpoint_url.clone().into(),
-            flow.options.clone().into(),
-            flow.message_key.clone().into(),
-            last_msg_id.into(),
-        ];
-        self.execute(sql, values.into(), "adding the flow").await?;
+        insert_flow(&self.transaction, self.dialect, None, (flow, last_msg_id)).await?;
         self.edits.extend(NewEdit::of_flow(None, Some(flow), last_msg_id.saturating_add(1)));
         Ok(())
     }
@@ -212,6 +195,11 @@ impl FlowTransaction {
         update_flow(&self.transaction, self.dialect, locked.id, (old, new)).await?;
         self.edits.extend(NewEdit::of_flow(Some(old), Some(new), locked.next_msg_id()));
         Ok(())
+    }
+
+    /// Writes a draft, to find out whether the database accepts it. The history does not get it.
+    pub async fn try_draft(&self, draft: &FlowDraft) -> Result<(), StoreError> {
+        write_draft(&self.transaction, self.dialect, draft).await
     }
 
     /// Deletes a locked flow. Its rows in other tables stay.
@@ -252,8 +240,50 @@ impl FlowTransaction {
     }
 }
 
+/// Writes a draft, in a transaction that is rolled back.
+pub(super) async fn write_draft(
+    connection: &impl ConnectionTrait,
+    dialect: Dialect,
+    FlowDraft { flow, old, new }: &FlowDraft,
+) -> Result<(), StoreError> {
+    match old {
+        Some(old) => update_flow(connection, dialect, *flow, (old, new)).await,
+        None => insert_flow(connection, dialect, Some(*flow), (new, 0)).await,
+    }
+}
+
+/// Inserts a flow with a last sequence number. Without an id the database gives it one.
+async fn insert_flow(
+    connection: &impl ConnectionTrait,
+    dialect: Dialect,
+    id: Option<FlowId>,
+    (flow, last_msg_id): (&FlowDefinition, i64),
+) -> Result<(), StoreError> {
+    let (id_column, id_mark) = if id.is_some() { ("id, ", "?, ") } else { ("", "") };
+    let json = dialect.json_parameter();
+    let sql = format!(
+        "INSERT INTO flows ({id_column}code, description, topic, action, payload_schema, endpoint_url, options, \
+         message_key, last_msg_id, enabled) VALUES ({id_mark}?, ?, ?, ?, {json}, ?, {json}, ?, ?, {enabled})",
+        enabled = dialect.flag_value(flow.is_enabled()),
+    );
+    let columns = [
+        flow.code.as_str().into(),
+        flow.description.as_str().into(),
+        flow.topic.as_str().into(),
+        flow.action.as_str().into(),
+        flow.payload_schema.clone().into(),
+        flow.endpoint_url.clone().into(),
+        flow.options.clone().into(),
+        flow.message_key.clone().into(),
+        last_msg_id.into(),
+    ];
+    let values = id.map(Value::from).into_iter().chain(columns);
+    let insert = statement(dialect.backend(), sql, values);
+    connection.execute_raw(insert).await.map(|_| ()).while_doing("adding the flow")
+}
+
 /// Writes the columns of a flow in which the second definition differs from the first.
-pub(super) async fn update_flow(
+async fn update_flow(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
     flow: FlowId,

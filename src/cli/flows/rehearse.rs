@@ -18,6 +18,7 @@ Examples:
   mqtt-gateway flows test TEMP --payload '{\"value\": 21.5}'
   mqtt-gateway flows test TEMP --payload sample.json --topic sensors/kitchen/temperature
   mqtt-gateway flows test TEMP --payload sample.json --schema new.json
+  mqtt-gateway flows test NEW --new --filter 'a/+' --action STORE_DB --schema new.json --payload sample.json
   mqtt-gateway flows test flows.yaml
 The columns that are given count for the test only. No sequence number is used up, nothing is posted or stored.
 The tests of a file run in a temporary SQLite database, and need no settings.
@@ -35,7 +36,7 @@ pub(super) struct TestOptions {
     /// Payload of the message: JSON, a file, or - for standard input [default: made from the schema]
     #[arg(long, value_name = "JSON|FILE|-")]
     payload: Option<String>,
-    /// Topic of the message [default: one that the topic filter matches]
+    /// Topic of the message [default: made from the topic filter]
     #[arg(long)]
     topic: Option<String>,
     /// Test the newest message of the flow in the inbox of this machine.
@@ -50,6 +51,9 @@ pub(super) struct TestOptions {
     /// Test the flow as if it were enabled.
     #[arg(long)]
     enabled: bool,
+    /// Test a flow that is not added yet, with the columns that are given.
+    #[arg(long, requires_all = ["filter", "action"], conflicts_with = "last")]
+    new: bool,
     #[command(flatten)]
     processing: ProcessingFields,
 }
@@ -89,12 +93,16 @@ pub(super) async fn run(control: &Control, options: TestOptions) -> Result<Comma
     } else {
         TestMessage { topic: options.topic, payload, user_properties: options.properties }
     };
-    let rehearsal = control.rehearse(&options.code, message, &edit).await?;
+    let rehearsal = if options.new {
+        control.rehearse_new(&options.code, message, &edit).await?
+    } else {
+        control.rehearse(&options.code, message, &edit).await?
+    };
     Ok(CommandReport { text: text(&rehearsal), document: document(&rehearsal), ok: rehearsal.ok })
 }
 
 fn text(rehearsal: &Rehearsal) -> String {
-    let draft = if rehearsal.is_draft { ", edited for this test" } else { "" };
+    let draft = if rehearsal.is_draft { ", not saved" } else { "" };
     let (code, filter) = (visible(&rehearsal.code), visible(&rehearsal.filter));
     let mut lines = vec![
         format!("Topic:   {}\n", visible(&rehearsal.topic)),

@@ -71,6 +71,10 @@ pub(super) struct FlowTestBody {
     pub(super) payload: Option<String>,
     /// Tests the newest message of the flow in the inbox of this gateway instead.
     pub(super) last: Option<bool>,
+    /// Columns that count for this test only.
+    pub(super) draft: Option<FlowPatch>,
+    /// Whether the flow is not added yet, and has only the columns of `draft`.
+    pub(super) new: Option<bool>,
 }
 
 /// The entry of the history to go back to.

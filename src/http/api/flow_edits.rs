@@ -190,7 +190,8 @@ pub(super) async fn validate_flow(
         .await
 }
 
-/// Rehearses a message: predicts its outcome in the flow. Nothing is stored, posted or numbered.
+/// Rehearses a message: predicts its outcome in the flow, as it is or as a draft. Nothing is stored, posted or
+/// numbered.
 #[utoipa::path(
     tag = "flows",
     security(("token" = ["operate"])),
@@ -206,13 +207,19 @@ pub(super) async fn test_flow(
 ) -> Result<ApiAnswer, ApiProblem> {
     thread
         .run(async move |control| {
-            let FlowTestBody { topic, payload, last } = body.parse()?;
+            let FlowTestBody { topic, payload, last, draft, new } = body.parse()?;
+            let draft = draft.map(FlowPatch::edit).unwrap_or_default();
             let message = if last == Some(true) {
                 control.last_message(&control.flow(&code).await?.definition).await?
             } else {
                 TestMessage { topic, payload: payload.map(String::into_bytes), ..TestMessage::default() }
             };
-            Ok(ApiAnswer::new(&control.rehearse(&code, message, &FlowEdit::default()).await?))
+            let rehearsal = if new == Some(true) {
+                control.rehearse_new(&code, message, &draft).await?
+            } else {
+                control.rehearse(&code, message, &draft).await?
+            };
+            Ok(ApiAnswer::new(&rehearsal))
         })
         .await
 }

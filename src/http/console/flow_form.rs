@@ -9,7 +9,7 @@ use askama::Template;
 use serde_json::Value;
 
 use self::schema::{SchemaEntry, SchemaInput, is_only_shown};
-pub(super) use self::testing::{TestInputs, Tried, tried};
+pub(super) use self::testing::{TestInputs, TestedFlow, Tried, tried};
 
 use super::fields::{Fields, link};
 use super::flows::{PART, after_edit};
@@ -20,9 +20,11 @@ use super::page::{ConsoleError, Page, PageFrame, Reply};
 use super::shell::shell_word;
 use super::visitor::{Submission, Visitor};
 use crate::control::view::json_text;
-use crate::control::{ControlError, EditPreview, ExpectedVersion, FlowEdit, PreviewedColumn, Rehearsal};
+use crate::control::{
+    Control, ControlError, EditPreview, EditedFlow, ExpectedVersion, FlowEdit, PreviewedColumn, Rehearsal,
+};
 use crate::domain::api_token::TokenScope;
-use crate::domain::flow_definition::FlowDefinition;
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::flow_options::{FlowOptions, OptionHelp};
 use crate::domain::masking::MaskedFlow;
 use crate::domain::problem::Problem;
@@ -252,59 +254,87 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
         let flow = control.flow(&code).await?;
         let values = FormValues::of_flow(&flow.definition);
         let (schema, schema_problem) = SchemaEntry::submitted(&fields);
-        let entered = schema.text(values.get("payload_schema"));
-        let fields = fields.with("payload_schema", entered);
-        let edit = values.edit(&fields);
-        let version = fields.get("version");
-        let again = |status, shown: Shown| -> Result<Reply, ApiProblem> {
-            let value = |name: &str| fields.get(name).to_owned();
-            let form = form_page(frame, (&code, version), value, schema, shown);
-            Ok(Reply::Show(Page::with_status(status, &form)?))
+        let fields = fields.with("payload_schema", schema.text(values.get("payload_schema")));
+        let answer = match schema_answer(schema_problem, &fields) {
+            Some(answer) => answer,
+            None => answer_edit(control, &flow, &fields, &values.edit(&fields)).await?,
         };
-        let test = TestInputs::of_form(&fields);
-        let refused = StatusCode::UNPROCESSABLE_ENTITY;
-        if let Some(problem) = schema_problem.clone().filter(Problem::is_error) {
-            return again(refused, Shown { problems: vec![problem], test, ..Shown::default() });
-        }
-        match fields.get("do") {
-            "test" | "test_last" => {
-                let Tried { status, problems, rehearsal, test } =
-                    tried(control, &flow, &fields, &edit).await?;
-                return again(status, Shown { problems, test, rehearsal, ..Shown::default() });
-            }
-            "preview" => {
-                return match control.preview_edit(&code, &edit).await {
-                    Ok(preview) => {
-                        let problems = preview.problems.clone();
-                        let preview = Some(PreviewCard::new(preview));
-                        again(StatusCode::OK, Shown { problems, preview, test, ..Shown::default() })
-                    }
-                    Err(ControlError::Invalid { problems }) => {
-                        again(refused, Shown { problems, test, ..Shown::default() })
-                    }
-                    Err(error) => Err(error.into()),
-                };
-            }
-            other if is_only_shown(other) => {
-                let problems = schema_problem.into_iter().collect();
-                return again(StatusCode::OK, Shown { problems, test, ..Shown::default() });
-            }
-            _ => {}
-        }
-        let expected = ExpectedVersion::OneOf(vec![version.to_owned()]);
-        match control.edit_version(&code, &edit, &expected).await {
-            Ok((edited, _)) => Ok(Reply::See(after_edit(&edited, "saved"))),
-            Err(ControlError::Invalid { problems }) => {
-                again(refused, Shown { problems, test, ..Shown::default() })
-            }
-            Err(ControlError::Outdated { .. } | ControlError::Conflict { .. }) => {
-                let conflict = Some(link("/flow/edit", [("code", code.as_str())]));
-                again(StatusCode::CONFLICT, Shown { conflict, test, ..Shown::default() })
-            }
-            Err(error) => Err(error.into()),
-        }
+        answer.reply("saved", |shown| {
+            let value = |name: &str| fields.get(name).to_owned();
+            form_page(frame, (&code, fields.get("version")), value, schema, shown)
+        })
     });
     Ok(reply.await?)
+}
+
+/// A form as it is shown again, or the flow that it saved.
+enum FormAnswer {
+    Again(StatusCode, Box<Shown>),
+    Saved(EditedFlow),
+}
+
+impl FormAnswer {
+    fn again(status: StatusCode, shown: Shown) -> Self {
+        Self::Again(status, Box::new(shown))
+    }
+
+    fn refused(problems: Vec<Problem>, test: TestInputs) -> Self {
+        Self::again(StatusCode::UNPROCESSABLE_ENTITY, Shown { problems, test, ..Shown::default() })
+    }
+
+    fn tried(Tried { status, problems, rehearsal, test }: Tried) -> Self {
+        Self::again(status, Shown { problems, test, rehearsal, ..Shown::default() })
+    }
+
+    fn reply(self, done: &str, form: impl FnOnce(Shown) -> FlowFormPage) -> Result<Reply, ApiProblem> {
+        match self {
+            Self::Again(status, shown) => Ok(Reply::Show(Page::with_status(status, &form(*shown))?)),
+            Self::Saved(flow) => Ok(Reply::See(after_edit(&flow, done))),
+        }
+    }
+}
+
+/// The answer to a form whose schema is wrong, or is only to be shown in another form.
+fn schema_answer(problem: Option<Problem>, fields: &Fields) -> Option<FormAnswer> {
+    let test = TestInputs::of_form(fields);
+    match problem {
+        Some(problem) if problem.is_error() => Some(FormAnswer::refused(vec![problem], test)),
+        problem if is_only_shown(fields.get("do")) => {
+            let problems = problem.into_iter().collect();
+            Some(FormAnswer::again(StatusCode::OK, Shown { problems, test, ..Shown::default() }))
+        }
+        _ => None,
+    }
+}
+
+async fn answer_edit(
+    control: &Control,
+    flow: &FlowRecord,
+    fields: &Fields,
+    edit: &FlowEdit,
+) -> Result<FormAnswer, ApiProblem> {
+    let (code, test) = (fields.get("code"), || TestInputs::of_form(fields));
+    let result = match fields.get("do") {
+        "test" | "test_last" => {
+            return Ok(FormAnswer::tried(tried(control, TestedFlow::Saved(flow, edit), fields).await?));
+        }
+        "preview" => control.preview_edit(code, edit).await.map(|preview| {
+            let (problems, preview) = (preview.problems.clone(), Some(PreviewCard::new(preview)));
+            FormAnswer::again(StatusCode::OK, Shown { problems, preview, test: test(), ..Shown::default() })
+        }),
+        _ => {
+            let expected = ExpectedVersion::OneOf(vec![fields.get("version").to_owned()]);
+            control.edit_version(code, edit, &expected).await.map(|(edited, _)| FormAnswer::Saved(edited))
+        }
+    };
+    match result {
+        Err(ControlError::Invalid { problems }) => Ok(FormAnswer::refused(problems, test())),
+        Err(ControlError::Outdated { .. } | ControlError::Conflict { .. }) => {
+            let conflict = Some(link("/flow/edit", [("code", code)]));
+            Ok(FormAnswer::again(StatusCode::CONFLICT, Shown { conflict, test: test(), ..Shown::default() }))
+        }
+        result => Ok(result?),
+    }
 }
 
 /// Shows the form of a new flow.
@@ -319,37 +349,39 @@ pub(super) async fn show_new(visitor: Visitor) -> Result<Page, ConsoleError> {
     Ok(Page::new(&form_page(frame, ("", ""), value, schema, Shown::default()))?)
 }
 
-/// Adds a flow, or shows its form in another form.
+/// Adds a flow, tests it, or shows its form in another form.
 pub(super) async fn add(submission: Submission, thread: Data<ApiThread>) -> Result<Reply, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Admin)?;
     let frame = visitor.frame(PART, "Add a flow");
     let reply = thread.run_as(&visitor.caller, async move |control| {
         let (schema, schema_problem) = SchemaEntry::submitted(&fields);
-        let text = schema.text("");
-        let fields = fields.with("payload_schema", text);
-        let again = |status, problems| -> Result<Reply, ApiProblem> {
-            let value = |name: &str| fields.get(name).to_owned();
-            let form = form_page(frame, ("", ""), value, schema, Shown { problems, ..Shown::default() });
-            Ok(Reply::Show(Page::with_status(status, &form)?))
+        let fields = fields.with("payload_schema", schema.text(""));
+        let answer = match schema_answer(schema_problem, &fields) {
+            Some(answer) => answer,
+            None => answer_new(control, &fields).await?,
         };
-        match schema_problem {
-            Some(problem) if problem.is_error() => {
-                return again(StatusCode::UNPROCESSABLE_ENTITY, vec![problem]);
-            }
-            problem if is_only_shown(fields.get("do")) => {
-                return again(StatusCode::OK, problem.into_iter().collect());
-            }
-            _ => {}
-        }
-        let blank = FormValues(MaskedFlow::default());
-        let edit = FlowEdit { enabled: Some(fields.get("enabled") == CHECKED), ..blank.edit(&fields) };
-        match control.add_flow(fields.get("new_code"), &edit, 0).await {
-            Ok(added) => Ok(Reply::See(after_edit(&added, "added"))),
-            Err(ControlError::Invalid { problems }) => again(StatusCode::UNPROCESSABLE_ENTITY, problems),
-            Err(error) => Err(error.into()),
-        }
+        answer.reply("added", |shown| {
+            let value = |name: &str| fields.get(name).to_owned();
+            form_page(frame, ("", ""), value, schema, shown)
+        })
     });
     Ok(reply.await?)
+}
+
+async fn answer_new(control: &Control, fields: &Fields) -> Result<FormAnswer, ApiProblem> {
+    let blank = FormValues(MaskedFlow::default());
+    let edit = FlowEdit { enabled: Some(fields.get("enabled") == CHECKED), ..blank.edit(fields) };
+    let code = fields.get("new_code");
+    if fields.get("do") == "test" {
+        return Ok(FormAnswer::tried(tried(control, TestedFlow::New(code, &edit), fields).await?));
+    }
+    match control.add_flow(code, &edit, 0).await {
+        Ok(added) => Ok(FormAnswer::Saved(added)),
+        Err(ControlError::Invalid { problems }) => {
+            Ok(FormAnswer::refused(problems, TestInputs::of_form(fields)))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Shows the form for a test.
@@ -371,7 +403,7 @@ pub(super) async fn test(submission: Submission, thread: Data<ApiThread>) -> Res
     let frame = visitor.frame(PART, format!("Test {code}"));
     let page = thread.run(async move |control| {
         let flow = control.flow(&code).await?;
-        let tried = tried(control, &flow, &fields, &FlowEdit::default()).await?;
+        let tried = tried(control, TestedFlow::Saved(&flow, &FlowEdit::default()), &fields).await?;
         Page::with_status(tried.status, &FlowTestPage::new(frame, &code, tried))
     });
     Ok(page.await?)

@@ -23,7 +23,7 @@ pub(super) struct BatchPart<'a> {
     pub(super) if_locked: IfLocked,
     /// Messages that the database rejects.
     pub(super) poison: &'a PoisonMessages,
-    /// An edit that is rehearsed together with the messages. Only a rehearsal has one.
+    /// A flow as it is not saved yet. Only a rehearsal has one.
     pub(super) draft: Option<&'a FlowDraft>,
     /// Where a lane shows that it waits for rows.
     pub(super) waits: Option<&'a LaneWaits>,

@@ -43,11 +43,11 @@ pub struct RehearsedRow {
     pub value: Option<String>,
 }
 
-/// Rehearses a message for a flow, after the edit of `draft` if there is one. If the database rejects the rows, the
-/// message is examined as the gateway examines it.
+/// Rehearses a message for a flow, as `draft` has it if there is one. If the database rejects the rows, the message is
+/// examined as the gateway examines it.
 ///
 /// Each transaction locks the row of the flow and is rolled back, so it uses up no sequence number. The database may
-/// use up values of `data.id`. It must accept the edit: its rejection would be taken for one of the message.
+/// use up values of `data.id`. It must accept the draft: its rejection would be taken for one of the message.
 ///
 /// # Errors
 /// The row stayed locked, or the database failed. A database that accepts no rows at all is an error as well: the

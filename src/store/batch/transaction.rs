@@ -15,13 +15,12 @@ use super::locked_flow::{SchemaCache, lock_flows};
 use super::part::BatchPart;
 use super::writes::write_rows;
 use crate::domain::batch::BatchOutcome;
-use crate::domain::flow_definition::FlowDraft;
 use crate::domain::message::FlowId;
 use crate::domain::processing::{FlowState, MessageProcessor, ProcessingOutcome};
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::{ErrorClass, StoreError, While};
-use crate::store::flow_table::update_flow;
+use crate::store::flow_table::write_draft;
 
 /// Locks, processes, writes and commits, in the prepared transaction or in a new one. A message that belongs to no
 /// inbox has no fence.
@@ -87,8 +86,8 @@ pub(super) async fn rehearse_within<'a>(
     schemas: &mut SchemaCache,
     part: &BatchPart<'a>,
 ) -> Result<ProcessingOutcome<'a>, StoreError> {
-    if let Some(FlowDraft { flow, old, new }) = part.draft {
-        update_flow(transaction, database.dialect, *flow, (old, new)).await?;
+    if let Some(draft) = part.draft {
+        write_draft(transaction, database.dialect, draft).await?;
     }
     let flows = lock_flows(transaction, database.dialect, &part.flows(), part.if_locked, schemas).await?;
     let processed = process(transaction, database, rules, flows, part).await?;

@@ -53,6 +53,13 @@ fn operators_do_their_work_by_http(world: World) {
     let last = ok(&operator.call("POST", "/flows/TEMP/test", &json!({"last": true})));
     assert_eq!(last["payload"], r#"{"value": "warm"}"#);
     let change = json!({"payload_schema": {"value": "string"}});
+    let warm = json!({"payload": r#"{"value": "warm"}"#, "draft": &change});
+    assert_eq!(ok(&operator.call("POST", "/flows/TEMP/test", &warm))["message_id"], 2);
+    problem(&operator.call("POST", "/flows/NEW/test", &warm), 404, "not_found");
+    let new = json!({"new": true, "draft": {"topic": "new/+", "action": "STORE_DB"}, "payload": "{}"});
+    let tried = ok(&operator.call("POST", "/flows/NEW/test", &new));
+    assert_eq!((&tried["message_id"], &tried["topic"]), (&json!(1), &json!("new/example")), "{tried}");
+    problem(&operator.call("POST", "/flows/NEW/test", &json!({"new": true})), 422, "invalid");
     let preview = ok(&operator.call("POST", "/flows/TEMP/preview", &change));
     assert_eq!((&preview["counts_from"], &preview["letters_passing"]), (&json!(2), &json!(1)), "{preview}");
     let edit = admin.call("PATCH", "/flows/TEMP", &change);

@@ -242,7 +242,7 @@ fn a_disabled_flow_says_what_it_would_do(world: World) {
     assert!(text.contains("matches, but the flow is disabled: its column enabled is NULL"), "{text}");
     assert!(text.contains("dead letter, flow_disabled: ") && text.contains("--enabled"), "{text}");
     let enabled = succeeds(&world, &["flows", "test", "OFF", "--enabled"]);
-    assert!(enabled.contains("Flow OFF, edited for this test") && enabled.contains("number 1"), "{enabled}");
+    assert!(enabled.contains("Flow OFF, not saved") && enabled.contains("number 1"), "{enabled}");
     assert_eq!(world.sql.count("SELECT COUNT(*) FROM flows WHERE enabled IS NULL", []), 1);
 }
 
@@ -268,6 +268,26 @@ fn an_edit_is_tried_before_it_is_made(world: World) {
         assert!(problem.contains("changing the flow: ") && problem.contains("no_put"), "{problem}");
     }
     assert_eq!(document(&world, &["flows", "show", "TEMP"]), before);
+}
+
+fn a_flow_is_tried_before_it_is_added(world: World) {
+    add_temp(&world, "t");
+    let new = ["flows", "test", "NEW", "--new", "--filter", "new/+", "--schema", r#"{"v": "number"}"#];
+    let rehearse = |arguments: &[&str]| document(&world, &[&new, arguments].concat());
+    let stored = rehearse(&["--action", "STORE_DB", "--payload", r#"{"v": 2}"#]);
+    assert_eq!((&stored["message_id"], rows(&stored)), (&json!(1), vec![("v", "2")]));
+    let letter = rehearse(&["--action", "STORE_DB", "--payload", r#"{"v": "warm"}"#]);
+    assert_eq!(letter["dead_letter"]["reason"], "validation_failed");
+    let posted = rehearse(&["--action", "POST_ENDPOINT", "--endpoint-url", "http://127.0.0.1:9/"]);
+    assert_eq!((&posted["message_id"], &posted["request"]["method"]), (&json!(1), &json!("POST")));
+    assert_eq!(rehearse(&["--action", "POST_ENDPOINT"])["error"]["kind"], "invalid");
+    let known = ["flows", "test", "TEMP", "--new", "--filter", "new/+", "--action", "STORE_DB"];
+    assert!(fails(&world, &known).contains("TEMP"), "its code is used up");
+
+    assert_eq!((world.sql.count("SELECT COUNT(*) FROM flows", []), rows_of_messages(&world)), (1, 0));
+    succeeds(&world, &["flows", "add", "NEXT", "--topic", "next", "--action", "STORE_DB"]);
+    let ids = world.sql.count("SELECT MAX(id) - MIN(id) FROM flows", []);
+    assert_eq!(ids, 1, "a rehearsal uses up no id");
 }
 
 fn numbers_stay_consecutive_beside_rehearsals(world: World) {
@@ -317,5 +337,6 @@ on_each_database!(
     a_full_outbox_is_reported,
     a_disabled_flow_says_what_it_would_do,
     an_edit_is_tried_before_it_is_made,
+    a_flow_is_tried_before_it_is_added,
     numbers_stay_consecutive_beside_rehearsals,
 );

@@ -229,7 +229,10 @@ def failing_endpoint(browser: Browser, address: str, admin: str, root: str, endp
     page.get_by_label("Topic filter").fill(f"{root}/posts")
     page.get_by_label("Action").select_option("POST_ENDPOINT")
     page.get_by_label("Endpoint").fill(endpoint)
-    page.get_by_role("button", name="Add").click()
+    page.get_by_role("button", name="Test with this flow").click()
+    expect(page.get_by_role("status")).to_contain_text("would be posted as number 1")
+    check_page(page, "a new flow after its test")
+    page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("The flow was added")
 
     def has_failed(text: str) -> bool:

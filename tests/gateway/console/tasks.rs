@@ -88,6 +88,11 @@ fn flow_is_added_and_disabled(world: World) {
         ]
     };
     assert_eq!(visitor.submit("/flow/new", &entries("")).status, 422);
+    let message = [("do", "test"), ("test_topic", ""), ("test_payload", r#"{"v": 1}"#)];
+    let tested = visitor.submit("/flow/new", &[&entries("NEW/1 &")[..], &message].concat());
+    assert!(tested.body.contains("would be stored as number 1"), "{}", tested.body);
+    assert!(tested.body.contains("{&#34;v&#34;: 1}</textarea>"), "the message is still there");
+    assert_eq!(served.world.sql.count("SELECT COUNT(*) FROM flows", []), 0);
     let added = visitor.submit("/flow/new", &entries("NEW/1 &"));
     assert_eq!(location(&added), "/flow?code=NEW%2F1+%26&done=added&from=1");
     assert!(visitor.page(location(&added)).contains("The flow was added"));

@@ -39,16 +39,23 @@ pub(in crate::http::console) struct Tried {
     pub(in crate::http::console) test: TestInputs,
 }
 
-/// Rehearses the message of a form for a flow after an edit, or the last message that the gateway received for it.
+/// A flow to test, with the entries of its form.
+#[derive(Clone, Copy)]
+pub(in crate::http::console) enum TestedFlow<'a> {
+    Saved(&'a FlowRecord, &'a FlowEdit),
+    /// A flow that is not added yet, by its code.
+    New(&'a str, &'a FlowEdit),
+}
+
+/// Rehearses the message of a form, or the last message that the gateway received for the flow.
 pub(in crate::http::console) async fn tried(
     control: &Control,
-    flow: &FlowRecord,
+    flow: TestedFlow<'_>,
     fields: &Fields,
-    edit: &FlowEdit,
 ) -> Result<Tried, ApiProblem> {
     let mut test = TestInputs::of_form(fields);
     let rehearsed = async {
-        let message = if fields.get("do") == "test_last" {
+        let message = if let ("test_last", TestedFlow::Saved(flow, _)) = (fields.get("do"), flow) {
             let last = control.last_message(&flow.definition).await?;
             test = TestInputs::of_message(&last);
             last
@@ -60,7 +67,10 @@ pub(in crate::http::console) async fn tried(
                 ..TestMessage::default()
             }
         };
-        control.rehearse(&flow.definition.code, message, edit).await
+        match flow {
+            TestedFlow::Saved(flow, edit) => control.rehearse(&flow.definition.code, message, edit).await,
+            TestedFlow::New(code, edit) => control.rehearse_new(code, message, edit).await,
+        }
     };
     let rehearsed = rehearsed.await;
     match rehearsed {

@@ -5,7 +5,7 @@ use actix_web::web::Data;
 use askama::Template;
 
 use super::super::fields::link;
-use super::super::flow_form::{TestInputs, Tried, tried};
+use super::super::flow_form::{TestInputs, TestedFlow, Tried, tried};
 use super::super::links::flow_link;
 use super::super::page::{ConsoleError, Page, PageFrame};
 use super::super::post_attempts::AttemptLine;
@@ -118,7 +118,7 @@ pub(in crate::http::console) async fn test(
         let (letter, flow) = read(control, id).await?;
         let page = LetterPage::new(frame, &letter, flow.as_ref());
         let Some(flow) = &flow else { return Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page) };
-        let tried = tried(control, flow, &fields, &FlowEdit::default()).await?;
+        let tried = tried(control, TestedFlow::Saved(flow, &FlowEdit::default()), &fields).await?;
         let Tried { status, problems, rehearsal, test } = tried;
         Page::with_status(status, &LetterPage { problems, rehearsal, test: Some(test), ..page })
     });

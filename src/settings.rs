@@ -170,7 +170,7 @@ pub struct InboxSettings {
 pub struct HttpRoute {
     /// HTTP proxies.
     pub proxies: Proxies,
-    /// File or directory of CA certificates that replace those of the system.
+    /// File or directory of CA certificates that replace the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Networks in which endpoints may be.
     pub networks: EndpointNetworks,

@@ -89,7 +89,7 @@ pub struct SupervisorActor {
     /// Ticks so far. They are in the counts of the mailbox, and are no work.
     ticks: u64,
     children: Vec<Child>,
-    /// Shared by all actors: ten workers that fail twice are as broken as one that fails twenty times.
+    /// Shared by all actors: ten workers that fail twice each are as broken as a worker that fails twenty times.
     budget: RestartBudget,
     born: Instant,
     suspend_detector: SuspendDetector,
@@ -341,7 +341,7 @@ impl SupervisorActor {
     }
 }
 
-/// During shutdown every actor is needed for the drain except the one that would reconnect.
+/// During shutdown the drain needs every actor, except the MQTT actor: it would reconnect.
 fn is_needed(id: ActorId, ending: bool) -> bool {
     !(ending && id == ActorId::Mqtt)
 }

@@ -48,7 +48,7 @@ fn man_pages(dir: &PathBuf, mut syntax: Syntax) -> io::Result<()> {
     page(dir, "mqtt-gateway", &syntax)
 }
 
-/// Writes the page of a command, and those of the commands below it.
+/// Writes the page of a command, and the pages of the commands below it.
 fn page(dir: &PathBuf, name: &str, syntax: &Syntax) -> io::Result<()> {
     let mut text = Vec::new();
     Man::new(syntax.clone()).render(&mut text)?;

@@ -33,7 +33,7 @@ Examples:
 Each replica shows its own messages; repeat --url for several. Ctrl-C ends the command.
 Exit codes: 0 standard output was closed, 1 no gateway answers or it refuses, 2 wrong settings or usage.";
 
-/// Variable with a token, which goes before one that the command makes for itself.
+/// Variable with a token. Without it the command makes a token for itself.
 const TOKEN_VARIABLE: &str = "MQTT_GATEWAY_TOKEN";
 
 /// Events that are received and not yet printed.
@@ -48,7 +48,7 @@ pub(super) struct TailOptions {
     /// repeated, and may be a list.
     #[arg(long, value_delimiter = ',', value_parser = outcome_parser())]
     outcome: Vec<MessageOutcome>,
-    /// Address of a gateway, as `http://HOST:PORT` [default: that of `ADMIN_BIND`]. May be repeated.
+    /// Address of a gateway, as `http://HOST:PORT` [default: from `ADMIN_BIND`]. May be repeated.
     #[arg(long)]
     url: Vec<Url>,
     /// File with a token of the API. Without it, and without `MQTT_GATEWAY_TOKEN`, the command makes a token that

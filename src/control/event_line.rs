@@ -18,7 +18,7 @@ const MAX_VALUE_CHARS: usize = 60;
 /// Maximum length of a payload or a text, in characters.
 const MAX_TEXT_CHARS: usize = 160;
 
-/// The line for an event, without a line break. `style` is that of the stored values.
+/// The line for an event, without a line break. `style` is the style of stored values.
 #[must_use]
 pub fn event_line(event: &MessageEvent, style: ValueStyle) -> String {
     let mut line = line_prefix(event);

@@ -141,7 +141,7 @@ impl TableWork {
         }
     }
 
-    /// Returns the next post, or messages that become dead letters. Their outcomes are written as those of posts.
+    /// Returns the next post, or messages that become dead letters. Their outcomes are written like outcomes of posts.
     pub fn next_turn(&mut self, queue: &mut DeliveryQueue, now: Moment) -> Option<Turn> {
         if now >= self.lease_until {
             return None;

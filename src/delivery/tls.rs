@@ -62,7 +62,7 @@ pub(super) enum TlsError {
 }
 
 impl Tls {
-    /// Trusts the certificates of `bundle` if given, otherwise those of the system.
+    /// Trusts the certificates of `bundle` if given, otherwise the system's.
     pub(super) fn new(bundle: Option<PathBuf>) -> Self {
         Self { bundle, ..Self::default() }
     }

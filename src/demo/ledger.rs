@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::http::FlowBalance;
 use crate::store::demo::FoundReadings;
 
-/// The field of a payload with the number of the reading. It is higher than that of every earlier reading.
+/// The field of a payload with the number of the reading. It is higher than in every earlier reading.
 pub(super) const READING: &str = "reading";
 
 /// Notes of sensors and endpoint.

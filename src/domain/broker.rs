@@ -44,7 +44,7 @@ named_enum! {
 /// Paths of the PEM files of a TLS connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates of trusted authorities; `None`: those of the system.
+    /// Certificates of trusted authorities; `None`: the system's.
     pub ca_file: Option<String>,
     /// Client certificate, with the intermediate certificates up to the CA of the broker.
     pub client_cert_file: Option<String>,

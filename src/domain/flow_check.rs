@@ -49,7 +49,7 @@ impl<'f> FlowSet<'f> {
 }
 
 /// Finds the problems of `flow`, first those of its own columns, then those that concern the other flows of `set`.
-/// `networks` are those of `ENDPOINT_NETWORKS`.
+/// `networks` is the value of `ENDPOINT_NETWORKS`.
 #[must_use]
 pub fn check_flow(flow: &FlowDefinition, set: &FlowSet<'_>, networks: &EndpointNetworks) -> Vec<Problem> {
     let mut problems = Vec::new();

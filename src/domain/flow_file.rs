@@ -6,7 +6,7 @@
 //!  items.rs   the parts of a file as types, and their JSON Schema
 //!  read.rs    from a tree to the parts
 //!  write.rs   from a tree to YAML
-//!  check.rs   problems of the parts, by the same rules as those of rows
+//!  check.rs   problems of the parts, by the rules for rows
 //!  export.rs  a file of the rows of the tables
 //! ```
 

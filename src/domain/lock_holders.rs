@@ -70,7 +70,7 @@ impl LockReading {
         if let Some(holder) = locked.first().and_then(holder_of) {
             return (locked, Some(holder));
         }
-        // The row of the lane comes before those of the flows, and a table may be locked as a whole.
+        // The row of the lane comes before the rows of flows, and a table may be locked as a whole.
         let others = ["flows", "inbox_offsets"].map(|table| LockedThing::Table(table.to_owned()));
         let other = self.held.iter().find(|held| others.contains(&held.thing) && !self.is_queued(held));
         (wait.flows.to_vec(), other.map(|held| &held.holder))

@@ -17,7 +17,7 @@ use super::server_definition::ServerDefinition;
 
 const REMEDY: &str = "give the value itself, or a reference to it (file:/PATH, env:NAME)";
 
-/// A flow whose secrets are masked. The texts are those of the columns.
+/// A flow whose secrets are masked, with the texts of its columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskedFlow {
     /// Unique name.

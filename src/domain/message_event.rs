@@ -49,7 +49,7 @@ pub struct MessageEvent {
     pub time: String,
     /// Code of the flow; `None` if the message has no flow, or its flow was deleted.
     pub flow: Option<String>,
-    /// Its sequence number in the flow; of a repeated message that of the first message with its key.
+    /// Its sequence number in the flow. A repeated message has the number of the first message with its key.
     pub message_id: Option<i64>,
     /// Its topic.
     pub topic: String,
@@ -174,7 +174,7 @@ impl MessageEvent {
 /// Which events a listener wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Only those of the flow with this code.
+    /// Only events of the flow with this code.
     pub flow: Option<String>,
     /// Only these outcomes; all if empty.
     pub outcomes: Vec<MessageOutcome>,

@@ -223,7 +223,7 @@ pub enum Outcome {
         reason: DeadLetterReason,
         /// Text for operators.
         detail: String,
-        /// The last attempts; empty to keep those of the row.
+        /// The last attempts; empty to keep the attempts of the row.
         recent_attempts: RecentAttempts,
     },
 }

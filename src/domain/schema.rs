@@ -44,7 +44,7 @@ impl PayloadSchema {
     /// Compiles the text of `flows.payload_schema`. `{}` and `null` accept any object.
     ///
     /// If `properties` is an object, all other keys are ignored. In the description of a field, all keys except `type`
-    /// are ignored. Both rules are those of the former Python service.
+    /// are ignored. Both rules come from the former Python service.
     pub fn compile(schema_json_text: &str) -> Result<PayloadSchema, SchemaError> {
         let schema = match Payload::parse(schema_json_text.as_bytes(), &PayloadLimits::default()) {
             Ok(schema) => schema,

@@ -11,7 +11,7 @@ use super::problem::Problem;
 pub struct ServerDefinition {
     /// Host name or address.
     pub host: String,
-    /// Port; NULL for that of the protocol.
+    /// Port; NULL for the protocol's.
     pub port: Option<i64>,
     /// User name, or a reference to it.
     pub username: Option<Credential>,

@@ -119,7 +119,7 @@ fn tell(sender: &SyncSender<Result<Followed, FollowError>>, followed: Followed) 
     sender.send(Ok(followed)).map_err(|_| FollowError::Lost("the receiver has left".to_owned()))
 }
 
-/// The URL of the events below that of the gateway.
+/// The URL of the events of the gateway at `url`.
 fn events_url(url: &Url, filter: &EventFilter) -> Url {
     let mut url = url.clone();
     let path = format!("{}/{PATH}", url.path().trim_end_matches('/'));

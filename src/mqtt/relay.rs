@@ -45,7 +45,7 @@ use crate::domain::broker::{Broker, MqttVersion};
 /// Time that the relay waits for its own client.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of simultaneous new connections. One is ours; those of other local programs are refused.
+/// Maximum number of simultaneous new connections. One is ours; other local programs are refused.
 const MAX_STARTING: usize = 16;
 
 /// Relay to one broker.

@@ -41,7 +41,7 @@ struct Sample {
 }
 
 impl ActorLoads {
-    /// Takes a sample if it is time. `age` is that of the process.
+    /// Takes a sample if it is time. `age` is the age of the process.
     pub(super) fn note(&self, age: Duration, actors: impl FnOnce() -> Vec<ActorReading>) {
         let mut samples = self.samples();
         if samples.back().is_some_and(|last| age < last.at + SAMPLE_INTERVAL) {

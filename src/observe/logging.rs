@@ -20,7 +20,7 @@ use crate::settings::{LogFormat, LogRepeats, Settings};
 
 /// Default levels of verbose libraries. `RUST_LOG` can raise them.
 const QUIET: [(&str, LevelFilter); 5] = [
-    // sqlx warns about every broken connection; the gateway logs those that matter itself.
+    // sqlx warns about every broken connection; the gateway logs the important ones itself.
     ("sqlx", LevelFilter::Error),
     // Paho warns about every broken broker connection.
     ("paho_mqtt", LevelFilter::Error),

@@ -47,7 +47,7 @@ struct Ring {
 }
 
 impl Rates {
-    /// Begins a new minute if it is time. `age` is that of the process.
+    /// Begins a new minute if it is time. `age` is the age of the process.
     pub fn note(&self, age: Duration, totals: impl FnOnce() -> OutcomeCounts) {
         let minute = age.as_secs() / 60;
         let mut ring = self.ring();

@@ -48,7 +48,7 @@ pub(super) struct Written {
 }
 
 impl Layers {
-    /// Reads all layers. Problems are collected and reported together with those of the values.
+    /// Reads all layers. Problems are collected and reported together with wrong values.
     pub(super) fn read(sources: &Sources<'_>) -> Self {
         let mut problems = Vec::new();
         let dotenv = read_dotenv(sources, &mut problems);

@@ -1,4 +1,4 @@
-//! The tokens of the API. All times are those of the database, so that clocks of other machines do not matter.
+//! The tokens of the API. All times come from the database, so that clocks of other machines do not matter.
 
 use std::time::Duration;
 

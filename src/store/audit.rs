@@ -98,7 +98,7 @@ struct AuditSnapshot {
 }
 
 impl AuditSnapshot {
-    /// The snapshot is that of the first read.
+    /// The snapshot is taken by the first read.
     async fn begin(database: &Database) -> Result<Self, StoreError> {
         let options = match database.dialect {
             Dialect::MySql | Dialect::Postgres => TransactionOptions {

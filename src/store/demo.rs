@@ -102,7 +102,7 @@ pub(crate) async fn earlier_rows(database: &Database) -> Result<EarlierRows, Sto
     })
 }
 
-/// The number of a reading as a text in its payload. It is no number there, since the console draws those of a flow.
+/// The number of a reading as a text in its payload. A number there would be drawn by the console.
 pub(crate) fn reading_text(number: u64) -> String {
     format!("#{number}")
 }

@@ -1,6 +1,6 @@
 //! The gateways that divide flows or messages among themselves: the report of each, and the reports of the others.
 //!
-//! As with the leases of the outbox, a row holds the time of the last report, and all times are those of the database.
+//! As with the leases of the outbox, a row holds the time of the last report, and all times come from the database.
 
 use chrono::NaiveDateTime;
 use mqtt_gateway_entity::gateway_members::{Column, Entity};

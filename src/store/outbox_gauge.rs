@@ -57,7 +57,7 @@ impl OutboxGauge {
         }
     }
 
-    /// Replaces all counts by those of the table.
+    /// Replaces all counts by the counts of the table.
     pub fn replace(&self, counted: HashMap<FlowId, Waiting>) {
         *self.counts() = counted;
         self.was_counted.store(true, Ordering::Release);

@@ -38,7 +38,7 @@ pub(super) struct ServerOptions {
     /// Encrypt the connection, and verify the broker's certificate.
     #[arg(long, value_name = "true|false")]
     tls: Option<bool>,
-    /// PEM file with the authorities that sign the broker's certificate [default: those of the system].
+    /// PEM file with the authorities that sign the broker's certificate [default: the system's].
     #[arg(long, value_name = "FILE")]
     ca_file: Option<String>,
     /// PEM file with the gateway's certificate.

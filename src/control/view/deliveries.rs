@@ -13,7 +13,7 @@ use crate::store::outbox::{WaitingDeliveries, WaitingPost};
 pub struct DeliveriesView {
     /// Key of the flow.
     pub flow_id: i64,
-    /// Code of the flow; that of the first post if the flow was removed.
+    /// Code of the flow, or the code in the first post if the flow was removed.
     pub flow_code: Option<String>,
     /// Number of posts.
     pub posts: u64,

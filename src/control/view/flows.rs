@@ -10,7 +10,7 @@ use crate::domain::flow_definition::FlowRecord;
 use crate::domain::problem::Problem;
 use crate::domain::redaction::{shown_options, shown_url};
 
-/// A flow. The names are those of the columns.
+/// A flow, with the names of its columns.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FlowView {
     /// Unique name.

@@ -1,4 +1,4 @@
-//! How dead letters are shown, and what became of those that were replayed.
+//! How dead letters and the results of replays are shown.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::control::time_text::shown_time;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterReason, ReplayOutcome, ReplayedLetter};
 use crate::store::{LetterCount, LetterSummary};
 
-/// A row of the list. The names are those of the columns.
+/// A row of the list, with the names of its columns.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LetterSummaryView {
     /// Key of the row.
@@ -45,7 +45,7 @@ pub struct LetterCountView {
     pub count: u64,
 }
 
-/// A whole dead letter. The names are those of the columns, except for the two forms of the payload.
+/// A whole dead letter, with the names of its columns, except for the two forms of the payload.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LetterView {
     /// Key of the row.

@@ -10,7 +10,7 @@ use crate::domain::problem::Problem;
 use crate::domain::redaction::shown_secret;
 use crate::domain::server_definition::ServerRecord;
 
-/// A broker. The names are those of the columns.
+/// A broker, with the names of its columns.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerView {
     /// Key of the row.

@@ -1,4 +1,4 @@
-//! Destinations of flows: the current destination in the flow's row overrides the one recorded with a message.
+//! Destinations of flows: the current destination in the flow's row overrides the recorded destination of a message.
 
 use std::collections::{HashMap, HashSet};
 

@@ -245,7 +245,7 @@ impl DeliveryQueue {
         delivered.collect()
     }
 
-    /// A rejected batch is halved until the one message stands alone.
+    /// A rejected batch is halved until the rejected message stands alone.
     fn refused(
         &mut self,
         flow: FlowId,

@@ -24,7 +24,7 @@ pub(super) struct FlowsDocument {
 /// Names of the lists of a file.
 pub(super) const SECTIONS: [&str; 3] = ["flows", "servers", "tests"];
 
-/// A flow. The names are those of the columns.
+/// A flow, with the names of its columns.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct FlowItem {
@@ -56,7 +56,7 @@ pub(super) struct FlowItem {
     pub enabled: bool,
 }
 
-/// A broker. The names are those of the columns.
+/// A broker, with the names of its columns.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct ServerItem {

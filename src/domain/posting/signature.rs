@@ -58,7 +58,7 @@ impl std::fmt::Debug for SigningKey {
 
 /// Returns the value of the header `webhook-signature`: one signature for each key.
 ///
-/// `id` is the value of `webhook-id`, and `timestamp` that of `webhook-timestamp`: seconds since 1970.
+/// `id` is the value of `webhook-id`. `timestamp` is the value of `webhook-timestamp`: seconds since 1970.
 #[must_use]
 pub fn signature_header(keys: &[SigningKey], id: &str, timestamp: u64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();

@@ -38,7 +38,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
-    /// Only those of the flow with this code. Dead letters of no flow are left out.
+    /// Only events of the flow with this code. Dead letters of no flow are left out.
     flow: Option<String>,
     /// Only these outcomes, separated by commas.
     #[param(value_type = Option<Vec<MessageOutcome>>, style = Form, explode = false)]

@@ -19,7 +19,7 @@ use crate::domain::topic::TopicFilter;
 /// Most ids of one request.
 const MAX_IDS: usize = 10_000;
 
-/// Most counts of one answer: those of the flows and reasons with the most dead letters.
+/// Most counts of one answer. The flows and reasons with the most dead letters are kept.
 const MAX_COUNTS: usize = 1_000;
 
 /// Registers the routes.
@@ -124,7 +124,7 @@ struct DiscardRequest {
     all: Option<bool>,
 }
 
-/// A line about the progress of a replay. Its numbers include those of the lines before.
+/// A line about the progress of a replay. Its numbers include the lines before.
 #[derive(Debug, Serialize, ToSchema)]
 struct ReplayProgress {
     /// Number of dead letters.

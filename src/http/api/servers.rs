@@ -36,7 +36,7 @@ struct ServersPage {
     next: Option<String>,
 }
 
-/// The columns of a broker. `***` as the password stands for that of the row; null clears a column.
+/// The columns of a broker. `***` as the password stands for the present one; null clears a column.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerBody {

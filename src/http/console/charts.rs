@@ -1,4 +1,4 @@
-//! Charts as SVG. Their colours are those of the style sheet, so that they follow the light or dark mode.
+//! Charts as SVG. Their colours come from the style sheet, so that they follow the light or dark mode.
 
 use plotters::chart::ChartBuilder;
 use plotters::drawing::{DrawingAreaErrorKind, IntoDrawingArea};

@@ -5,7 +5,7 @@ use crate::domain::problem::Problem;
 /// The value of a checked box.
 pub(super) const CHECKED: &str = "yes";
 
-/// A field of a form, without a value. Its name is that of the column.
+/// A field of a form, without a value. It has the name of the column.
 pub(super) struct InputDescription {
     pub(super) name: &'static str,
     label: &'static str,

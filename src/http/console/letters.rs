@@ -129,7 +129,7 @@ fn filter(query: &Fields) -> Result<LetterFilter, ControlError> {
     })
 }
 
-/// The dead letters of a query: one by its id, or those of the filter.
+/// The dead letters of a query: one by its id, or all that match the filter.
 fn selection(query: &Fields) -> Result<LetterSelection, ControlError> {
     if query.get("id").is_empty() {
         return Ok(LetterSelection::Filter(filter(query)?));
@@ -177,7 +177,7 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
 }
 
 impl NextLetters {
-    /// The link below the last letter of a full page, or below those that were searched.
+    /// The link below the last letter of a full page, or below the searched letters.
     fn new(conditions: &[(String, String)], last: Option<i64>, above: Option<i64>) -> Option<Self> {
         let before = last.or(above.map(|id| id.saturating_add(1)))?;
         let place = ("before".to_owned(), before.to_string());

@@ -1,4 +1,4 @@
-//! Sessions of browsers, in memory: they end with the process. Only that of a demo goes on in its next process.
+//! Sessions of browsers, in memory: they end with the process. Only the session of a demo goes on in its next process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -179,7 +179,7 @@ fn daily_files(dir: &Path) -> io::Result<Vec<(NaiveDate, u64)>> {
     Ok(files)
 }
 
-/// Parses the day from a file name. Returns none unless the name is exactly the one that the gateway would write.
+/// Parses the day from a file name. Returns none unless the gateway would write exactly this name.
 fn day_of(name: &str) -> Option<NaiveDate> {
     let day = NaiveDate::parse_from_str(name.strip_suffix(".log")?, "%Y-%m-%d").ok()?;
     (super::name_of(day) == name).then_some(day)

@@ -79,7 +79,7 @@ pub struct FlowReading {
 
 impl FlowMetrics {
     /// Sets the current flows with their codes, in order of precedence for counters of their own. Existing counters are
-    /// kept, and those of removed flows are dropped.
+    /// kept, and removed flows are dropped.
     pub fn set<'a>(&self, flows: impl Iterator<Item = (FlowId, &'a str)> + Clone) {
         let codes = flows.clone().map(|(_, code)| code);
         self.activity.retain(&codes.clone().collect::<HashSet<_>>());

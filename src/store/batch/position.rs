@@ -1,4 +1,4 @@
-//! The positions of lane and flow that a batch expects, and those that it leads to. Pure.
+//! The positions of lane and flow before and after a batch. Pure.
 
 use crate::domain::batch::{Batch, CatchUp, LanePosition, Scope};
 use crate::domain::message::Offset;

@@ -21,7 +21,7 @@ const CANCEL_ROWS: usize = 128;
 pub struct WaitingDeliveries {
     /// The flow.
     pub flow: FlowId,
-    /// Its code; that of the first post if the flow was deleted.
+    /// Its code, or the code in the first post if the flow was deleted.
     pub code: Option<String>,
     /// Number of posts.
     pub posts: u64,

@@ -30,7 +30,7 @@ struct PausedFlowRow {
 }
 
 impl Outbox {
-    /// Begins or ends the pauses of flows by their destinations, and forgets those of flows without waiting messages.
+    /// Begins or ends the pauses of flows by their destinations, and forgets flows without waiting messages.
     pub async fn record_pauses(&self, destinations: &[FlowDestination]) -> Result<(), StoreError> {
         let known = self.pauses(None).await?;
         for FlowDestination { flow, destination, .. } in destinations {

@@ -85,7 +85,7 @@ impl SchemaEntry {
         }
     }
 
-    /// The text of the schema: that of the flow, `present`, unless it was changed.
+    /// The text of the schema: `present`, the schema of the flow, unless it was changed.
     pub(super) fn text(&self, present: &str) -> String {
         match &self.form {
             SchemaForm::Json(text) => text.clone(),

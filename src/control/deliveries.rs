@@ -9,13 +9,29 @@ use crate::store::outbox::{
 };
 
 impl Control {
-    /// The waiting posts of all flows, or of the flow with this code.
+    /// The waiting posts of all flows, or of the flow with this code, by the ids of the flows.
     pub async fn deliveries(&self, flow: Option<&str>) -> Result<Vec<WaitingDeliveries>, ControlError> {
         let flow = match flow {
             Some(code) => Some(self.posting_flow(code).await?),
             None => None,
         };
         Ok(waiting_deliveries(&self.database, flow).await?)
+    }
+
+    /// At most `limit` flows with waiting posts, by their ids after `after`. The second value is the id to continue after,
+    /// if there are more.
+    pub async fn deliveries_page(
+        &self,
+        flow: Option<&str>,
+        after: Option<FlowId>,
+        limit: usize,
+    ) -> Result<(Vec<WaitingDeliveries>, Option<FlowId>), ControlError> {
+        let mut waiting = self.deliveries(flow).await?;
+        waiting.retain(|waiting| after.is_none_or(|after| waiting.flow > after));
+        let has_more = waiting.len() > limit;
+        waiting.truncate(limit);
+        let last = waiting.last().map(|waiting| waiting.flow).filter(|_| has_more);
+        Ok((waiting, last))
     }
 
     /// At most `limit` waiting posts of a flow behind a place, in the order of their numbers.

@@ -9,6 +9,7 @@ use mqtt_gateway::store::outbox::{
 
 on_every_database! {
     waiting_posts_are_listed_by_flow
+    posts_of_a_flow_with_two_owners_are_one_line
     retried_posts_are_due_and_young
     retry_keeps_the_pause_of_a_disabled_flow
     cancelled_posts_are_dead_letters_once
@@ -49,6 +50,17 @@ async fn waiting_posts_are_listed_by_flow(test: TestDatabase) {
     assert!(flow.next_attempt_at_us > flow.oldest_at_us + 3_000_000_000);
     assert_eq!(waiting_deliveries(&setup.database, Some(1)).await.unwrap(), found);
     assert_eq!(waiting_deliveries(&setup.database, Some(2)).await.unwrap(), []);
+}
+
+async fn posts_of_a_flow_with_two_owners_are_one_line(test: TestDatabase) {
+    let setup = waiting_flow(test).await;
+    let before = waiting_deliveries(&setup.database, None).await.unwrap();
+    let owner = "f".repeat(32);
+    setup.test.execute(&format!("UPDATE outbox SET owner = '{owner}' WHERE message_id > 1")).await;
+    assert_eq!(waiting_deliveries(&setup.database, None).await.unwrap(), before);
+    // A counter that was set back gives two posts the same number.
+    setup.test.execute("UPDATE outbox SET message_id = 2 WHERE message_id = 3").await;
+    assert_eq!(waiting_deliveries(&setup.database, Some(1)).await.unwrap(), before);
 }
 
 async fn retried_posts_are_due_and_young(test: TestDatabase) {

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ApiAnswer;
 use super::body::{ApiBody, ApiText};
-use super::page::{PageQuery, PageRequest, page_of};
+use super::page::{PageQuery, PageRequest};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::ControlError;
@@ -100,10 +100,8 @@ pub(super) async fn list_deliveries(
     let breakers = BreakerStatus::holding(&telemetry);
     thread
         .run(async move |control| {
-            let mut waiting = control.deliveries(query.flow.as_deref()).await?;
-            waiting.sort_by_key(|waiting| waiting.flow);
-            let (waiting, last) =
-                page_of(waiting, |waiting| waiting.flow, page.after()?.as_ref(), page.limit);
+            let flow = query.flow.as_deref();
+            let (waiting, last) = control.deliveries_page(flow, page.after()?, page.limit).await?;
             let deliveries = waiting.iter().map(DeliveriesView::new).collect();
             Ok(ApiAnswer::new(&DeliveriesPage { deliveries, breakers, next: page.next(last) }))
         })

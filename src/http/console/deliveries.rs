@@ -32,6 +32,9 @@ const POSTS: &str = "/deliveries/posts";
 /// Posts of a page.
 const PAGE_POSTS: usize = 50;
 
+/// Flows of a page.
+const PAGE_FLOWS: usize = 50;
+
 /// Maximum time of a cancellation. The page then shows the remaining posts.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -42,6 +45,8 @@ struct DeliveryListPage {
     notice: Option<String>,
     origins: Vec<OriginLine>,
     flows: Vec<WaitingLine>,
+    first: Option<&'static str>,
+    next: Option<String>,
     command: &'static str,
 }
 
@@ -99,14 +104,17 @@ pub(super) async fn list(
     let frame = visitor.frame(PART, "Deliveries");
     let notice = notice(&visitor.query);
     let origins = origins(&telemetry);
+    let after = visitor.query.number("after").ok();
     let page = thread.run(async move |control| {
-        let waiting = control.deliveries(None).await?;
+        let (waiting, last) = control.deliveries_page(None, after, PAGE_FLOWS).await?;
         let flows = waiting.iter().map(|waiting| WaitingLine::new(DeliveriesView::new(waiting))).collect();
         Page::new(&DeliveryListPage {
             frame,
             notice,
             origins,
             flows,
+            first: after.map(|_| PART),
+            next: last.map(|last| link(PART, [("after", last.to_string().as_str())])),
             command: "mqtt-gateway deliveries list",
         })
     });

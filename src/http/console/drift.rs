@@ -3,9 +3,9 @@
 use actix_web::web::Data;
 use askama::Template;
 
-use super::charts::{counted, grouped};
+use super::charts::grouped;
 use super::fields::{Fields, link};
-use super::letters::{LETTER, replay_caused};
+use super::letters::{CountedLetters, replay_caused};
 use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, Reply, SeeOther, short_time};
 use super::shell::shell_word;
@@ -23,6 +23,9 @@ const PART: &str = "/drift";
 /// Flows of a page.
 const PAGE_FLOWS: usize = 50;
 
+/// Changes of a flow in the list.
+const MAX_CHANGES: usize = 10;
+
 #[derive(Template)]
 #[template(path = "drift.html", config = "src/http/console/askama.toml")]
 struct DriftListPage {
@@ -38,6 +41,8 @@ struct DriftedFlow {
     code: String,
     link: String,
     changes: Vec<ChangeRow>,
+    /// Number of changes that only the page of the flow shows.
+    more: usize,
 }
 
 /// A changed field of a flow.
@@ -87,7 +92,9 @@ struct AcceptPage {
 }
 
 struct CausedLetters {
-    count: u64,
+    /// Whether there may be any.
+    any: bool,
+    /// The number, in words.
     shown: String,
     link: String,
 }
@@ -144,8 +151,10 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
         let after = query.number("after").ok();
         let (flows, last) = control.drifting_flows(after, PAGE_FLOWS).await?;
         let flows = flows.iter().map(|drift| {
-            let code = drift.flow.definition.code.clone();
-            DriftedFlow { link: flow_link(&code), changes: SeenFields::new(drift).changes, code }
+            let (code, mut changes) = (drift.flow.definition.code.clone(), SeenFields::new(drift).changes);
+            let more = changes.len().saturating_sub(MAX_CHANGES);
+            changes.truncate(MAX_CHANGES);
+            DriftedFlow { link: flow_link(&code), changes, more, code }
         });
         Page::new(&DriftListPage {
             frame,
@@ -170,19 +179,15 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
         let PlannedAcceptance { flow, field, change, acceptance, letters } = planned;
         let letters = match letters {
             Some(filter) => {
-                let counts = control.dead_letter_counts(&filter).await?;
-                let count = counts.iter().map(|count| count.rows).sum();
+                let counts = CountedLetters::read(control, &filter).await?;
                 let pairs = pairs(&filter);
                 let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
-                Some(CausedLetters {
-                    count,
-                    shown: counted(count, LETTER),
-                    link: link("/dead-letters", pairs),
-                })
+                let (any, shown) = (!counts.is_empty(), counts.letters());
+                Some(CausedLetters { any, shown, link: link("/dead-letters", pairs) })
             }
             None => None,
         };
-        let is_replay = letters.as_ref().is_some_and(|letters| letters.count > 0);
+        let is_replay = letters.as_ref().is_some_and(|letters| letters.any);
         Page::new(&AcceptPage {
             frame,
             before: json_text(flow.definition.payload_schema.as_deref().unwrap_or_default()),

@@ -64,7 +64,7 @@ struct NextLetters {
 }
 
 /// Counts of selected letters by flow and reason.
-struct CountedLetters {
+pub(super) struct CountedLetters {
     /// The highest ones.
     highest: Vec<LetterCountView>,
     /// Number of the others.
@@ -188,7 +188,7 @@ impl NextLetters {
 
 impl CountedLetters {
     /// Counts letters among the newest.
-    async fn read(control: &Control, filter: &LetterFilter) -> Result<Self, ControlError> {
+    pub(super) async fn read(control: &Control, filter: &LetterFilter) -> Result<Self, ControlError> {
         let searched = control.among_newest(filter, None).await?;
         let mut counts = control.dead_letter_counts(&searched).await?;
         counts.sort_by_key(|count| std::cmp::Reverse(count.rows));
@@ -206,7 +206,7 @@ impl CountedLetters {
         Self { highest: vec![count], more: 0, total: 1, is_partial: false }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.total == 0 && !self.is_partial
     }
 
@@ -221,7 +221,7 @@ impl CountedLetters {
     }
 
     /// The number of letters, in words that follow a verb.
-    fn letters(&self) -> String {
+    pub(super) fn letters(&self) -> String {
         match (self.is_partial, self.total) {
             (true, 0) => "all that match".to_owned(),
             (true, total) => format!("at least {}", counted(total, LETTER)),

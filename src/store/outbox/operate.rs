@@ -25,7 +25,7 @@ pub struct WaitingDeliveries {
     pub code: Option<String>,
     /// Number of posts.
     pub posts: u64,
-    /// When the oldest was numbered: microseconds since 1970, UTC.
+    /// When the first post was numbered: microseconds since 1970, UTC.
     pub oldest_at_us: i64,
     /// Key of the first post, for which the others wait.
     pub first: OutboxKey,
@@ -41,44 +41,62 @@ pub struct WaitingDeliveries {
     pub recent_attempts: Option<String>,
 }
 
-/// The waiting posts of all flows, or of one, by flow.
+/// The waiting posts of all flows, or of one, by flow. Counts by the index alone, because an outbox may be large.
 pub async fn waiting_deliveries(
     database: &Database,
     flow: Option<FlowId>,
 ) -> Result<Vec<WaitingDeliveries>, StoreError> {
     let condition = if flow.is_some() { "WHERE flow_id = ?" } else { "" };
     let sql = format!(
-        "SELECT h.flow_id, h.row_count, h.oldest, COALESCE(f.code, o.flow_code) AS code, o.inbox_id, \
-         o.inbox_offset, o.message_id, o.attempts, o.next_attempt_at, o.last_error, o.recent_attempts \
-         FROM (SELECT flow_id, COUNT(*) AS row_count, MIN(created_at) AS oldest, MIN(message_id) AS lowest \
-         FROM outbox {condition} GROUP BY flow_id) AS h \
-         JOIN outbox AS o ON o.flow_id = h.flow_id AND o.message_id = h.lowest \
-         LEFT JOIN flows AS f ON f.id = h.flow_id ORDER BY h.flow_id"
+        "SELECT h.flow_id, h.row_count, COALESCE(f.code, o.flow_code) AS code, o.created_at, o.inbox_id, \
+         o.inbox_offset, o.message_id, o.attempts, o.next_attempt_at, o.last_error, o.recent_attempts, h.owner \
+         FROM (SELECT owner, flow_id, COUNT(*) AS row_count, MIN(message_id) AS lowest \
+         FROM outbox {condition} GROUP BY owner, flow_id) AS h \
+         JOIN outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest \
+         LEFT JOIN flows AS f ON f.id = h.flow_id ORDER BY h.flow_id, h.lowest, h.owner"
     );
     let query = statement(database.dialect.backend(), sql, flow.map(Value::from));
     let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    let mut waiting = rows.iter().map(waiting_row).collect::<Result<Vec<_>, _>>().while_doing(DOING)?;
-    // After a counter was set back, two posts may have the same number.
-    waiting.dedup_by_key(|waiting| waiting.flow);
+    let (mut waiting, mut last_owner): (Vec<WaitingDeliveries>, _) = (Vec::new(), None);
+    for row in &rows {
+        let (found, owner) = waiting_row(row).while_doing(DOING)?;
+        let of_owner = (found.flow, owner);
+        match waiting.last_mut() {
+            // After a counter was set back, two posts may have the same number.
+            Some(_) if last_owner.as_ref() == Some(&of_owner) => {}
+            Some(first) if first.flow == found.flow => first.add(&found),
+            _ => waiting.push(found),
+        }
+        last_owner = Some(of_owner);
+    }
     Ok(waiting)
 }
 
-fn waiting_row(row: &QueryResult) -> Result<WaitingDeliveries, DbErr> {
+impl WaitingDeliveries {
+    /// Adds posts of the same flow that another process delivers.
+    fn add(&mut self, others: &Self) {
+        self.posts += others.posts;
+        self.oldest_at_us = self.oldest_at_us.min(others.oldest_at_us);
+    }
+}
+
+fn waiting_row(row: &QueryResult) -> Result<(WaitingDeliveries, String), DbErr> {
     let (rows, attempts): (i64, i32) = (row.try_get("", "row_count")?, row.try_get("", "attempts")?);
     let inbox_id: String = row.try_get("", "inbox_id")?;
     let flow = row.try_get("", "flow_id")?;
-    Ok(WaitingDeliveries {
+    let waiting = WaitingDeliveries {
         flow,
         code: row.try_get("", "code")?,
         posts: rows.unsigned_abs(),
-        oldest_at_us: micros(row, "oldest")?,
+        oldest_at_us: micros(row, "created_at")?,
         first: key(&inbox_id, row.try_get("", "inbox_offset")?, flow),
         message_id: row.try_get("", "message_id")?,
         attempts: attempts.unsigned_abs(),
         next_attempt_at_us: micros(row, "next_attempt_at")?,
         last_error: row.try_get("", "last_error")?,
         recent_attempts: row.try_get("", "recent_attempts")?,
-    })
+    };
+    Ok((waiting, row.try_get("", "owner")?))
 }
 
 /// A post that waits.

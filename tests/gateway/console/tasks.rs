@@ -191,7 +191,27 @@ fn waiting_posts_are_cancelled(world: World) {
     assert!(operator.page("/deliveries").contains("No post waits"));
 }
 
+fn flows_with_waiting_posts_have_pages(world: World) {
+    const FLOWS: usize = 51;
+    for n in 0..FLOWS {
+        world.flow(&format!("P{n:02}"), &format!("p/{n}")).posts_to("http://127.0.0.1:9/").insert(&world.sql);
+    }
+    let mark = world.broker.mark();
+    let served = Served::new(world);
+    served.world.wait_for_flows(mark);
+    (0..FLOWS).for_each(|n| served.world.publish(&format!("p/{n}"), "{}"));
+    let waiting = || served.world.sql.count("SELECT COUNT(*) FROM outbox", []);
+    eventually("waiting posts", || (waiting() == i64::try_from(FLOWS).unwrap()).then_some(()));
+    let visitor = served.visitor("read");
+    let (first, second) = (visitor.page("/deliveries"), "/deliveries?after=50");
+    assert!(first.contains("P49") && !first.contains("P50"), "{first}");
+    assert!(first.contains(&format!("href=\"{second}\"")), "{first}");
+    let second = visitor.page(second);
+    assert!(second.contains("P50") && !second.contains("P49") && second.contains("First page"), "{second}");
+}
+
 on_each_database!(
+    flows_with_waiting_posts_have_pages,
     schema_is_mended_and_letter_replayed,
     flow_is_added_and_disabled,
     letters_are_discarded,

@@ -121,6 +121,5 @@ pub struct FlowDraft {
     pub new: FlowDefinition,
 }
 
-/// The primary key of a new flow for the time of a rehearsal. No row has it, because the databases count from 1, and it
-/// uses up none of their numbers.
+/// The primary key of a new flow for the time of a rehearsal. No row has it, because the databases count from 1.
 pub const UNSAVED_FLOW: FlowId = -1;

@@ -60,7 +60,8 @@ fn cancelled_post_lets_the_next_ones_pass(world: World) {
 }
 
 /// Five failures in a row open the breaker, whichever flows they are of.
-fn open_breaker_is_listed(world: World) {
+fn open_breaker_is_listed(mut world: World) {
+    world.set("ADMIN_BIND", "127.0.0.1:0");
     let sink = Sink::new();
     sink.answer_with(503);
     for n in 0..5 {

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files of the crate, by their paths.
-pub fn sources() -> Vec<PathBuf> {
+pub(crate) fn sources() -> Vec<PathBuf> {
     rust_files(&root().join("src"))
 }
 
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -27,25 +27,25 @@ pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The first level under `src`: `src/store/flows.rs` and `src/store.rs` are `store`.
-pub fn module_of(path: &Path) -> String {
+pub(crate) fn module_of(path: &Path) -> String {
     let inside = path.strip_prefix(root().join("src")).unwrap();
     let first = inside.components().next().unwrap();
     Path::new(first.as_os_str()).file_stem().unwrap().to_string_lossy().into_owned()
 }
 
 /// `src/store/batch/lane.rs` is `store::batch::lane`.
-pub fn path_of_module(path: &Path) -> String {
+pub(crate) fn path_of_module(path: &Path) -> String {
     let inside = path.strip_prefix(root().join("src")).unwrap();
     let names = inside.with_extension("");
     names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("::")
 }
 
-pub fn is_identifier(c: char) -> bool {
+pub(crate) fn is_identifier(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
 /// The code without comments and literals, and with no space around `::`.
-pub fn code_of(source: &str) -> String {
+pub(crate) fn code_of(source: &str) -> String {
     let mut code = String::new();
     let mut rest = source;
     while let Some(c) = rest.chars().next() {
@@ -96,7 +96,7 @@ fn literal_or_comment(rest: &str, before: Option<char>) -> usize {
 }
 
 /// The literals of a source that are texts.
-pub fn texts_of(source: &str) -> Vec<&str> {
+pub(crate) fn texts_of(source: &str) -> Vec<&str> {
     let (mut texts, mut rest, mut before) = (Vec::new(), source, None);
     while let Some(c) = rest.chars().next() {
         let skipped = literal_or_comment(rest, before);
@@ -110,7 +110,7 @@ pub fn texts_of(source: &str) -> Vec<&str> {
 }
 
 /// The words that are followed by this.
-pub fn words_before<'a>(text: &'a str, sign: &'a str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn words_before<'a>(text: &'a str, sign: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(sign).filter_map(|(at, _)| {
         let word = text[..at].rsplit(|c| !is_identifier(c)).next()?;
         word.starts_with(|c: char| c.is_alphabetic()).then_some(word)
@@ -118,7 +118,7 @@ pub fn words_before<'a>(text: &'a str, sign: &'a str) -> impl Iterator<Item = &'
 }
 
 /// `use a::{b, c::{d, e}};` as `use a::b; use a::c::d; use a::c::e;`, the other code unchanged.
-pub fn spread_groups(code: &str) -> String {
+pub(crate) fn spread_groups(code: &str) -> String {
     let mut spread = String::new();
     for statement in code.split_inclusive(';') {
         match statement.find("use ") {

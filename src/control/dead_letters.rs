@@ -12,8 +12,8 @@ use crate::store::{
 
 const WHAT: &str = "dead letter";
 
-/// Letters that a page of the console searches.
-pub const NEWEST_LETTERS: u64 = 20_000;
+/// Letters that a page counts or searches: more take longer than a person waits.
+pub const NEWEST_LETTERS: u64 = 10_000;
 
 /// Letters that are exported at once: their payloads are in memory.
 const EXPORT_LETTERS: usize = 32;
@@ -43,8 +43,8 @@ impl Control {
         Ok(store::count_letters(&self.database, filter).await?)
     }
 
-    /// The filter for only the newest 20,000 letters below `before`, of its flow if it has one: a search among all may take
-    /// seconds. Without `above` these are all.
+    /// The filter for only the [newest](NEWEST_LETTERS) letters below `before`, of its flow if it has one. Without `above`
+    /// these are all.
     pub async fn among_newest(
         &self,
         filter: &LetterFilter,

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::time_text::parse_time;
-use super::{Control, ControlError};
+use super::{Control, ControlError, NEWEST_LETTERS};
 use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::problem::Problem;
@@ -19,9 +19,6 @@ pub(super) const WHAT: &str = "flow";
 
 /// Rows that are read at once for a page.
 const FLOWS_AT_ONCE: usize = 1_000;
-
-/// Most of the newest dead letters that are counted.
-pub(super) const MAX_COUNTED: u64 = 10_000;
 
 impl Control {
     /// All flows, in the order of their ids.
@@ -135,7 +132,7 @@ impl Control {
     /// Dead letters of the last 24 hours by the code of the flow, among the newest 10,000.
     async fn recent_letters_by_flow(&self) -> Result<HashMap<String, u64>, ControlError> {
         let since = parse_time("24h").unwrap_or_default();
-        Ok(store::count_recent_letters_by_flow(&self.database, since, MAX_COUNTED).await?)
+        Ok(store::count_recent_letters_by_flow(&self.database, since, NEWEST_LETTERS).await?)
     }
 
     /// The flow with exactly this code.

@@ -4,10 +4,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::replicas::ReplicaStatus;
-use crate::control::flows::MAX_COUNTED;
 use crate::control::time_text::{parse_time, shown_time};
 use crate::control::view::{FlowVerdictView, LetterCountView};
-use crate::control::{CheckedFlow, Control, ControlError};
+use crate::control::{CheckedFlow, Control, ControlError, NEWEST_LETTERS};
 use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::problem::Problem;
@@ -68,7 +67,7 @@ impl Control {
     pub async fn database_status(&self) -> Result<DatabaseStatus, ControlError> {
         let waiting = self.deliveries(None).await?;
         let since = parse_time("24h").unwrap_or_default();
-        let (counts, counted) = store::count_recent_letters(&self.database, since, MAX_COUNTED).await?;
+        let (counts, counted) = store::count_recent_letters(&self.database, since, NEWEST_LETTERS).await?;
         let flows = self.flows().await?;
         let mut replicas = self.replicas_of(&flows).await?;
         replicas.truncate(MAX_NAMED);
@@ -80,7 +79,7 @@ impl Control {
             },
             dead_letters: RecentLetters {
                 counts: counts.iter().map(LetterCountView::new).collect(),
-                at_least: counted >= MAX_COUNTED,
+                at_least: counted >= NEWEST_LETTERS,
             },
             replicas,
         })

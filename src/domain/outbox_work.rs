@@ -32,7 +32,7 @@ pub struct LoadOrder {
     pub max_bytes: usize,
     /// The flow's row must be read, because its destination is unknown.
     pub wants_destination: bool,
-    /// Whether rows of other processes with lower numbers count.
+    /// Whether the load ends before the first row that follows a row of another process.
     pub waits_for_others: bool,
 }
 
@@ -45,7 +45,8 @@ pub struct LoadedFlow {
     pub remainder: Remainder,
     /// The destination in the flow's row, if it was asked for.
     pub destination: Option<Destination>,
-    /// Another process has messages of the flow with lower numbers, which must be posted first.
+    /// No row was loaded, because another process has a message of the flow with a lower number. It must be posted
+    /// first.
     pub is_behind: bool,
 }
 

@@ -82,6 +82,7 @@ struct OutboxRow {
     created_at: NaiveDateTime,
     created_in_us: i64,
     due_in_us: i64,
+    lowest_of_others: Option<i64>,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -126,11 +127,13 @@ impl Outbox {
         let mut rows =
             self.first_rows(flow, after, most.saturating_add(1), small).await.while_doing(LOADING)?;
         let mut bytes = 0_usize;
-        let within = rows.iter().take(most).enumerate().take_while(|(index, row)| {
+        let fits = |(index, row): &(usize, &OutboxRow)| {
             bytes = bytes.saturating_add(cost(usize::try_from(row.payload_bytes).unwrap_or(0)));
             *index == 0 || bytes <= max_bytes
-        });
-        let within = within.count();
+        };
+        let precedes_others = |row: &&OutboxRow| !order.waits_for_others || row.precedes_others();
+        let within = rows.iter().take(most).take_while(precedes_others).enumerate().take_while(fits).count();
+        let is_behind = within == 0 && !rows.is_empty();
         let beyond = rows.get(within).map(|row| row.message_id);
         rows.truncate(within);
         let remainder = match (rows.last(), beyond) {
@@ -139,10 +142,6 @@ impl Outbox {
             (_, Some(_)) => Remainder::Above,
         };
         self.fetch_large(&mut rows).await.while_doing(LOADING)?;
-        let is_behind = match rows.first() {
-            Some(first) if order.waits_for_others => self.others_have_rows_before(first).await?,
-            _ => false,
-        };
         let pause = self.pauses(Some(flow)).await?.get(&flow).copied();
         let items = rows.into_iter().filter_map(|row| loaded_item(row, pause)).collect();
         let destination = if order.wants_destination {
@@ -153,15 +152,8 @@ impl Outbox {
         Ok(LoadedFlow { items, remainder, destination, is_behind })
     }
 
-    /// Whether other owners have rows of the flow with lower numbers.
-    async fn others_have_rows_before(&self, first: &OutboxRow) -> Result<bool, StoreError> {
-        let sql = "SELECT message_id FROM outbox WHERE owner IN (SELECT owner FROM outbox_owners WHERE owner <> ?) \
-                   AND flow_id = ? AND message_id < ? LIMIT 1";
-        let values = [Value::from(&*self.owner), first.flow_id.into(), first.message_id.into()];
-        let found = self.database.connection.query_one_raw(self.statement(sql.to_owned(), values)).await;
-        Ok(found.while_doing(LOADING)?.is_some())
-    }
-
+    /// Reads the rows together with the lowest number of other owners' rows. Between two statements a claim could make
+    /// these rows our own, and neither statement would find them.
     async fn first_rows(
         &self,
         flow: FlowId,
@@ -172,6 +164,11 @@ impl Outbox {
         let dialect = self.database.dialect;
         let small_bytes = i64::try_from(small_bytes).unwrap_or(i64::MAX);
         let small = marked(dialect.backend(), "CASE WHEN LENGTH(payload) <= ? THEN payload END".to_owned());
+        // A lookup in the index for each owner. MIN over all their rows would read the rows.
+        let lowest_of_others = "(SELECT MIN((SELECT message_id FROM outbox WHERE owner = others.owner AND flow_id = ? \
+                                ORDER BY message_id LIMIT 1)) FROM outbox_owners AS others WHERE owner <> ?)";
+        let lowest_of_others = marked(dialect.backend(), lowest_of_others.to_owned());
+        let others = [Value::from(flow), Value::from(&*self.owner)];
         Entity::find()
             .select_only()
             .columns([Column::InboxId, Column::FlowId, Column::InboxOffset, Column::MessageId])
@@ -179,6 +176,7 @@ impl Outbox {
             .columns([Column::Attempts, Column::RecentAttempts])
             .column_as(Expr::cust_with_values(small, [small_bytes]), "payload")
             .column_as(Expr::cust(dialect.integer("LENGTH(payload)")), "payload_bytes")
+            .column_as(Expr::cust_with_values(lowest_of_others, others), "lowest_of_others")
             .column_as(Expr::cust(dialect.micros_until("created_at")), "created_in_us")
             .column_as(Expr::cust(dialect.micros_until("next_attempt_at")), "due_in_us")
             .filter(Column::Owner.eq(&*self.owner))
@@ -343,6 +341,11 @@ impl Outbox {
 const LOADING: &str = "reading the outbox";
 
 impl OutboxRow {
+    /// Whether no other owner has a row of the flow with a lower number.
+    fn precedes_others(&self) -> bool {
+        self.lowest_of_others.is_none_or(|lowest| self.message_id <= lowest)
+    }
+
     fn key(&self) -> OutboxKey {
         key(&self.inbox_id, self.inbox_offset, self.flow_id)
     }

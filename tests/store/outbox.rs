@@ -30,6 +30,8 @@ on_every_database! {
     an_owner_that_lives_keeps_its_rows
     new_owner_gets_time_for_lease
     earlier_rows_of_other_owners_are_seen
+    load_ends_before_rows_of_other_owners
+    claim_during_a_load_changes_no_order
     pause_does_not_age_waiting_posts
     replicas_record_one_pause
     pauses_of_idle_flows_are_forgotten
@@ -322,6 +324,46 @@ async fn earlier_rows_of_other_owners_are_seen(test: TestDatabase) {
     assert!(!is_behind(order(1, None, 9, 9999)).await, "they are our rows now");
 }
 
+async fn load_ends_before_rows_of_other_owners(test: TestDatabase) {
+    let us = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=3).await;
+    insert(&test, THEM, 1, 4..=4).await;
+    insert(&test, US, 1, 5..=6).await;
+    lease(&test, THEM, 60).await;
+    let loaded = us.load(&order(1, None, 9, 9999)).await.unwrap();
+    assert_eq!(
+        (numbers(&loaded), loaded.remainder, loaded.is_behind),
+        (vec![1, 2, 3], Remainder::Above, false)
+    );
+    let loaded = us.load(&order(1, Some(3), 9, 9999)).await.unwrap();
+    assert_eq!((numbers(&loaded), loaded.is_behind), (vec![], true));
+    // Both have a row with this number, because the counter was set back. One of them has to begin.
+    test.execute("UPDATE outbox SET message_id = 4 WHERE inbox_offset = 5").await;
+    let loaded = us.load(&order(1, Some(3), 9, 9999)).await.unwrap();
+    assert_eq!((numbers(&loaded), loaded.remainder, loaded.is_behind), (vec![4], Remainder::Above, false));
+}
+
+/// The row 1 changes hands all the time. Whoever has it, row 2 is never the first.
+async fn claim_during_a_load_changes_no_order(test: TestDatabase) {
+    let us = outbox(&test, US).await;
+    insert(&test, THEM, 1, 1..=1).await;
+    insert(&test, US, 1, 2..=2).await;
+    lease(&test, THEM, 60).await;
+    let claims = async {
+        for owner in [US, THEM].into_iter().cycle().take(200) {
+            test.execute(&format!("UPDATE outbox SET owner = '{owner}' WHERE message_id = 1")).await;
+        }
+    };
+    let loads = async {
+        for _ in 0..200 {
+            let loaded = us.load(&order(1, None, 9, 9999)).await.unwrap();
+            let found = (numbers(&loaded), loaded.is_behind);
+            assert!(found == (vec![1, 2], false) || found == (vec![], true), "{found:?}");
+        }
+    };
+    tokio::join!(claims, loads);
+}
+
 fn paused(flow: i64) -> FlowDestination {
     FlowDestination { flow, code: "code".to_owned(), destination: Destination::OnHold(HoldReason::Disabled) }
 }
@@ -338,7 +380,9 @@ fn posting(flow: i64) -> FlowDestination {
 async fn ages_in_minutes(outbox: &Outbox, flow: i64) -> (u64, u64) {
     let waiting = outbox.waiting().await.unwrap();
     let counted = waiting.iter().find(|found| found.flow == flow).unwrap().oldest_age;
-    let loaded = outbox.load(&order(flow, None, 1, 9999)).await.unwrap().items[0].age;
+    // Whoever posts first: the ages count.
+    let any = LoadOrder { waits_for_others: false, ..order(flow, None, 1, 9999) };
+    let loaded = outbox.load(&any).await.unwrap().items[0].age;
     (counted.as_secs() / 60, loaded.as_secs() / 60)
 }
 

@@ -32,8 +32,8 @@ use sea_orm::{
 use self::keys::rows_with;
 pub use self::lease::{LEASE, Lease};
 pub use self::operate::{
-    WaitingDeliveries, WaitingPost, cancel_deliveries, delivery_keys, retry_deliveries, waiting_deliveries,
-    waiting_post_list,
+    WaitingDeliveries, WaitingPost, cancel_deliveries, count_waiting, delivery_keys, retry_deliveries,
+    waiting_deliveries, waiting_post_list,
 };
 use super::connect::{Database, Recovery};
 use super::dialect::Dialect;

@@ -4,7 +4,7 @@ use crate::batches::{INBOX, OUTBOX_BOUND, Setup, batch_of, entry};
 use crate::database::TestDatabase;
 use mqtt_gateway::domain::outbox_work::Pause;
 use mqtt_gateway::store::outbox::{
-    Outbox, cancel_deliveries, delivery_keys, retry_deliveries, waiting_deliveries,
+    Outbox, cancel_deliveries, count_waiting, delivery_keys, retry_deliveries, waiting_deliveries,
 };
 
 on_every_database! {
@@ -50,6 +50,9 @@ async fn waiting_posts_are_listed_by_flow(test: TestDatabase) {
     assert!(flow.next_attempt_at_us > flow.oldest_at_us + 3_000_000_000);
     assert_eq!(waiting_deliveries(&setup.database, Some(1)).await.unwrap(), found);
     assert_eq!(waiting_deliveries(&setup.database, Some(2)).await.unwrap(), []);
+    assert_eq!(count_waiting(&setup.database).await.unwrap(), (OUTBOX_BOUND, Some(flow.oldest_at_us)));
+    setup.test.execute("DELETE FROM outbox").await;
+    assert_eq!(count_waiting(&setup.database).await.unwrap(), (0, None));
 }
 
 async fn posts_of_a_flow_with_two_owners_are_one_line(test: TestDatabase) {

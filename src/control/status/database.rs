@@ -65,7 +65,7 @@ pub struct RecentLetters {
 impl Control {
     /// What the database has.
     pub async fn database_status(&self) -> Result<DatabaseStatus, ControlError> {
-        let waiting = self.deliveries(None).await?;
+        let (posts, oldest) = store::outbox::count_waiting(&self.database).await?;
         let since = parse_time("24h").unwrap_or_default();
         let (counts, counted) = store::count_recent_letters(&self.database, since, NEWEST_LETTERS).await?;
         let flows = self.flows().await?;
@@ -73,10 +73,7 @@ impl Control {
         replicas.truncate(MAX_NAMED);
         Ok(DatabaseStatus {
             flows: self.flows_status(&flows),
-            outbox: OutboxRows {
-                posts: waiting.iter().map(|flow| flow.posts).sum(),
-                oldest_at: waiting.iter().map(|flow| flow.oldest_at_us).min().map(shown_time),
-            },
+            outbox: OutboxRows { posts, oldest_at: oldest.map(shown_time) },
             dead_letters: RecentLetters {
                 counts: counts.iter().map(LetterCountView::new).collect(),
                 at_least: counted >= NEWEST_LETTERS,

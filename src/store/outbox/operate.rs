@@ -72,6 +72,20 @@ pub async fn waiting_deliveries(
     Ok(waiting)
 }
 
+/// The number of waiting posts, and when the oldest was numbered: microseconds since 1970, UTC. The oldest is the first
+/// of a flow, because reading the times of all rows would read the rows.
+pub async fn count_waiting(database: &Database) -> Result<(u64, Option<i64>), StoreError> {
+    let sql = "SELECT (SELECT COUNT(*) FROM outbox) AS row_count, (SELECT MIN(o.created_at) \
+               FROM (SELECT owner, flow_id, MIN(message_id) AS lowest FROM outbox GROUP BY owner, flow_id) AS h \
+               JOIN outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest) AS oldest";
+    let query = statement(database.dialect.backend(), sql.to_owned(), []);
+    let found = database.connection.query_one_raw(query).await.while_doing(DOING)?;
+    let Some(row) = found else { return Ok((0, None)) };
+    let posts: i64 = row.try_get("", "row_count").while_doing(DOING)?;
+    let oldest: Option<DateTime> = row.try_get("", "oldest").while_doing(DOING)?;
+    Ok((posts.unsigned_abs(), oldest.map(|oldest| oldest.and_utc().timestamp_micros())))
+}
+
 impl WaitingDeliveries {
     /// Adds posts of the same flow that another process delivers.
     fn add(&mut self, others: &Self) {

@@ -328,7 +328,7 @@ impl Handler<Envelope<DeliverFromTable>> for DeliveryActor {
         let (DeliverFromTable { rows }, _handling) = envelope.open();
         match rows {
             Some(rows) => self.queue.committed(&rows, self.now()),
-            None => self.work.want(MaintenanceTask::ThoroughSweep),
+            None => self.work.search_rows(),
         }
         self.pump(context);
     }

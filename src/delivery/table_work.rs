@@ -39,7 +39,7 @@ pub struct TableWork {
     lease_until: Moment,
     /// When the running renewal began.
     renewal_began_at: Moment,
-    /// A sweep has determined the rows that existed at startup.
+    /// A sweep has determined the rows that were not announced, as those that existed at startup.
     ready: bool,
     /// Outcomes of posts that are not written yet.
     outcomes: Vec<Outcome>,
@@ -143,7 +143,7 @@ impl TableWork {
 
     /// Returns the next post, or messages that become dead letters. Their outcomes are written like outcomes of posts.
     pub fn next_turn(&mut self, queue: &mut DeliveryQueue, now: Moment) -> Option<Turn> {
-        if now >= self.lease_until {
+        if !self.holds_lease(now) {
             return None;
         }
         let turn = queue.next_turn(now)?;
@@ -245,6 +245,20 @@ impl TableWork {
         self.maintaining = false;
     }
 
+    /// Whether the lease was certainly held since it was renewed last. Afterwards a renewal whose answer was lost may
+    /// have begun a new one.
+    #[must_use]
+    pub fn holds_lease(&self, now: Moment) -> bool {
+        now < self.lease_until
+    }
+
+    /// Records that the table may have rows that were not announced. They come before later ones, so nothing is
+    /// delivered from memory before a sweep has found them.
+    pub fn search_rows(&mut self) {
+        self.ready = false;
+        self.want(MaintenanceTask::ThoroughSweep);
+    }
+
     /// Records that the lease was renewed. It counts from the beginning of the renewal, because it may have been
     /// renewed at any time since.
     pub fn lease_renewed(&mut self) {
@@ -254,15 +268,17 @@ impl TableWork {
     /// Records that the lease begins now. Returns whether an earlier one was lost. Then other processes may have
     /// claimed rows, so nothing is posted from memory before it was loaded again.
     pub fn lease_begun(&mut self, queue: &mut DeliveryQueue, now: Moment) -> bool {
+        let is_first = self.lease_until == Moment::ZERO;
         self.lease_renewed();
-        if self.ready {
+        if !is_first {
             queue.reload_all(now);
             self.want(MaintenanceTask::ThoroughSweep);
         }
-        self.ready
+        !is_first
     }
 
-    /// Records the rows that a sweep found, `claimed` of them from other processes. Returns whether it was the first.
+    /// Records the rows that a sweep found, `claimed` of them from other processes. Returns whether messages may be
+    /// delivered from memory from now on.
     pub fn swept(
         &mut self,
         sweep: MaintenanceTask,
@@ -276,7 +292,9 @@ impl TableWork {
         } else {
             queue.swept(waiting, now);
         }
-        !std::mem::replace(&mut self.ready, true)
+        // Another sweep may be wanted since this one began.
+        let is_complete = !self.tasks.contains(&MaintenanceTask::ThoroughSweep);
+        is_complete && !std::mem::replace(&mut self.ready, true)
     }
 
     /// Records a failed access. Returns the delay before the next one. `random_unit`, from 0 to 1, spreads the delays.

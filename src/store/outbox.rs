@@ -301,7 +301,10 @@ impl Outbox {
         (detail, recent_attempts): (&str, &RecentAttempts),
     ) -> Result<(), DbErr> {
         const THIS_ROW: &str = "WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ? AND owner = ?";
-        let sql = Self::move_to_dead_letters(self.database.dialect, THIS_ROW);
+        let dialect = self.database.dialect;
+        // An operator may be cancelling it, or another process claiming it.
+        let locked = format!("{THIS_ROW}{}", dialect.for_update());
+        let sql = Self::move_to_dead_letters(dialect, &locked);
         let values = [reason.as_str().into(), beginning(detail).into(), recent_attempts.to_json().into()];
         self.execute(on, sql, values.into_iter().chain(self.one(key))).await?;
         self.execute(on, format!("DELETE FROM outbox {THIS_ROW}"), self.one(key)).await?;

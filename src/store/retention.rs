@@ -22,7 +22,10 @@ type AgedRow = (i64, bool);
 pub async fn delete_old_letters(database: &Database, age: Duration) -> Result<u64, StoreError> {
     let rows = first_rows(database, "dead_letters", "occurred_at", age).await?;
     let old: Vec<i64> = rows.into_iter().filter(|(_, is_old)| *is_old).map(|(id, _)| id).collect();
-    delete(database, "dead_letters", &old).await
+    // A replay may have refused one meanwhile, which counts from then.
+    let is_old = format!(" AND occurred_at < {}", database.dialect.now_plus_micros());
+    let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    delete_where(database, "dead_letters", &old, (&is_old, vec![micros.saturating_neg().into()])).await
 }
 
 /// Deletes the oldest rows of `data`, up to the first row that is younger than `age`; at most a few hundred. Returns
@@ -74,10 +77,21 @@ async fn first_rows(
 }
 
 async fn delete(database: &Database, table: &str, ids: &[i64]) -> Result<u64, StoreError> {
+    delete_where(database, table, ids, ("", Vec::new())).await
+}
+
+/// Deletes the rows with these ids for which a further condition holds when they are locked.
+async fn delete_where(
+    database: &Database,
+    table: &str,
+    ids: &[i64],
+    (condition, values): (&str, Vec<Value>),
+) -> Result<u64, StoreError> {
     if ids.is_empty() {
         return Ok(0);
     }
-    let sql = format!("DELETE FROM {table} WHERE id IN ({})", vec!["?"; ids.len()].join(", "));
-    let deletion = statement(database.dialect.backend(), sql, ids.iter().map(|id| Value::from(*id)));
+    let sql = format!("DELETE FROM {table} WHERE id IN ({}){condition}", vec!["?"; ids.len()].join(", "));
+    let values = ids.iter().map(|id| Value::from(*id)).chain(values);
+    let deletion = statement(database.dialect.backend(), sql, values);
     Ok(database.connection.execute_raw(deletion).await.while_doing(DOING)?.rows_affected())
 }

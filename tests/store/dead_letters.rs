@@ -147,6 +147,10 @@ async fn numbered_post_keeps_number_and_key(test: TestDatabase) {
     let new = format!("{keys} inbox_offset = 101 AND message_id = 42 AND flow_code = 'F'");
     assert_eq!((setup.count(&old).await, setup.count(&new).await), (1, 1));
     assert_eq!((letters(&setup).await, setup.count("SELECT last_msg_id FROM flows").await), (0, 42));
+    let now = setup.test.seconds_from_now(0);
+    let abandoned =
+        format!("SELECT COUNT(*) FROM outbox_owners WHERE owner = '{INBOX}' AND lease_until <= {now}");
+    assert_eq!(setup.count(&abandoned).await, 1, "its process is gone, so another claims them");
 }
 
 async fn full_outbox_refuses_posts(test: TestDatabase) {

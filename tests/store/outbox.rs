@@ -12,6 +12,7 @@ use mqtt_gateway::domain::outbox_work::{
 use mqtt_gateway::domain::posting::attempts::{Attempt, RecentAttempts};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
+use sea_orm::ConnectionTrait;
 
 const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -23,6 +24,7 @@ on_every_database! {
     large_and_small_payloads_are_loaded_together
     failed_delivery_waits_by_database_clock
     expired_row_becomes_complete_dead_letter
+    row_that_another_deletes_becomes_no_dead_letter
     attempts_are_kept_until_the_dead_letter
     reassigned_rows_belong_to_new_owner
     a_lease_that_ran_out_is_begun_anew
@@ -362,6 +364,32 @@ async fn claim_during_a_load_changes_no_order(test: TestDatabase) {
         }
     };
     tokio::join!(claims, loads);
+}
+
+/// A cancellation has deleted the same row, and commits a little later in each round.
+async fn row_that_another_deletes_becomes_no_dead_letter(test: TestDatabase) {
+    let us = outbox(&test, US).await;
+    let other = Database::connect(test.settings(), 1).await.unwrap();
+    let outcomes = [Outcome::GivenUp {
+        key: key(US, 1, 1),
+        reason: DeadLetterReason::OutboxExpired,
+        detail: String::new(),
+        recent_attempts: RecentAttempts::default(),
+    }];
+    for round in 0..40 {
+        insert(&test, US, 1, 1..=1).await;
+        let cancelling = other.begin().await.unwrap();
+        cancelling.execute_unprepared("DELETE FROM outbox").await.unwrap();
+        let ending = async {
+            for _ in 0..round % 8 {
+                cancelling.execute_unprepared("SELECT 1").await.unwrap();
+            }
+            cancelling.commit().await.unwrap();
+        };
+        let (given_up, ()) = tokio::join!(us.write_outcomes(&outcomes), ending);
+        given_up.unwrap();
+        assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 0, "round {round}");
+    }
 }
 
 fn paused(flow: i64) -> FlowDestination {

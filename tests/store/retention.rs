@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::batches::Setup;
 use crate::database::TestDatabase;
-use mqtt_gateway::store::{delete_excess_letters, delete_old_data, delete_old_letters};
+use mqtt_gateway::store::{Database, delete_excess_letters, delete_old_data, delete_old_letters};
+use sea_orm::ConnectionTrait;
 
 on_every_database! {
     old_letters_are_deleted_in_portions
+    letter_that_is_refused_again_meanwhile_stays
     excess_letters_are_deleted_from_the_oldest
     old_data_is_deleted_up_to_the_first_young_row
 }
@@ -42,6 +44,27 @@ async fn old_letters_are_deleted_in_portions(test: TestDatabase) {
     }
     assert_eq!(portions, [512, 188]);
     assert_eq!(letters(&setup).await, 11);
+}
+
+/// A replay holds the letter, and commits a little later in each round.
+async fn letter_that_is_refused_again_meanwhile_stays(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    for round in 0..40 {
+        insert_letters(&setup, 1, -3_700).await;
+        let replaying = other.begin().await.unwrap();
+        let refused = format!("UPDATE dead_letters SET occurred_at = {}", setup.test.seconds_from_now(0));
+        replaying.execute_unprepared(&refused).await.unwrap();
+        let ending = async {
+            for _ in 0..round % 8 {
+                replaying.execute_unprepared("SELECT 1").await.unwrap();
+            }
+            replaying.commit().await.unwrap();
+        };
+        let (deleted, ()) = tokio::join!(delete_old_letters(&setup.database, HOUR), ending);
+        assert_eq!((deleted.unwrap(), letters(&setup).await), (0, 1), "round {round}");
+        setup.test.execute("DELETE FROM dead_letters").await;
+    }
 }
 
 async fn excess_letters_are_deleted_from_the_oldest(test: TestDatabase) {

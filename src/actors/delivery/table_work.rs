@@ -3,6 +3,7 @@
 //! A connection that accepts a statement and does not answer is replaced.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -142,8 +143,8 @@ impl DeliveryActor {
                 match renewed {
                     Ok((lease, has_abandoned)) => {
                         match lease {
-                            Lease::Held => delivery.keep_lease(),
-                            Lease::Acquired => delivery.begin_lease(),
+                            Lease::Held if delivery.work.holds_lease(delivery.now()) => delivery.keep_lease(),
+                            Lease::Held | Lease::Acquired => delivery.begin_lease(),
                         }
                         if has_abandoned {
                             // A sweep claims them.
@@ -175,9 +176,12 @@ impl DeliveryActor {
     }
 
     fn sweep(&mut self, context: &mut Context<Self>, outbox: Outbox, sweep: MaintenanceTask) {
+        let gauge = Arc::clone(&self.parts.gauge);
         let sweeping = async move {
             let claimed = outbox.claim_abandoned().await?;
             let waiting = outbox.waiting().await?;
+            // At once: workers add to the numbers, and writes subtract from them.
+            gauge.replace(counted(&waiting));
             let flows: Vec<FlowId> = waiting.iter().map(|found| found.flow).collect();
             let destinations = outbox.destinations(&flows).await?;
             outbox.record_pauses(&destinations).await?;
@@ -189,7 +193,8 @@ impl DeliveryActor {
                 match swept {
                     Ok(swept) => delivery.swept(sweep, swept),
                     Err(error) => {
-                        delivery.work.want(sweep);
+                        // It may have claimed rows before it failed.
+                        delivery.work.want(MaintenanceTask::ThoroughSweep);
                         delivery.pause(context, "counting the outbox", error);
                     }
                 }
@@ -201,12 +206,6 @@ impl DeliveryActor {
     fn swept(&mut self, sweep: MaintenanceTask, swept: Swept) {
         let Swept { claimed, waiting, destinations } = swept;
         self.record_success();
-        let now_us = Utc::now().timestamp_micros();
-        let oldest_at_us = |age: Duration| now_us.saturating_sub_unsigned(whole_micros(age));
-        let counted = waiting.iter().map(|found| {
-            (found.flow, Waiting { rows: found.rows, oldest_at_us: oldest_at_us(found.oldest_age) })
-        });
-        self.parts.gauge.replace(counted.collect());
         let now = self.now();
         if claimed > 0 {
             log::info!(messages = claimed; "Took over {claimed} messages of a process that no longer posts");
@@ -312,6 +311,16 @@ impl DeliveryActor {
         self.tick();
         pause
     }
+}
+
+/// The numbers of waiting messages by flow.
+fn counted(waiting: &[WaitingFlow]) -> HashMap<FlowId, Waiting> {
+    let now_us = Utc::now().timestamp_micros();
+    let oldest_at_us = |age: Duration| now_us.saturating_sub_unsigned(whole_micros(age));
+    let counted = waiting.iter().map(|found| {
+        (found.flow, Waiting { rows: found.rows, oldest_at_us: oldest_at_us(found.oldest_age) })
+    });
+    counted.collect()
 }
 
 /// The flows that have a URL, with their codes.

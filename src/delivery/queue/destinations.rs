@@ -9,7 +9,7 @@ use crate::domain::outbox_work::{Destination, FlowDestination, Pause};
 
 impl DeliveryQueue {
     /// Updates the destinations of all flows that have messages in the table. Returns the flows whose destination
-    /// changed. Destinations of all other flows are forgotten.
+    /// changed. Destinations of other flows are forgotten, unless they got messages after the table was read.
     pub fn follow(&mut self, destinations: Vec<FlowDestination>, now: Moment) -> Vec<FlowDestination> {
         let mut before = self.take_destinations();
         let mut changed = destinations;
@@ -18,8 +18,10 @@ impl DeliveryQueue {
             queue.destination = Some(found.destination.clone());
             queue.goes_elsewhere(before.remove(&found.flow).as_ref(), &found.destination)
         });
-        before.retain(|_, destination| !matches!(destination, Destination::Url(_)));
-        let restarted = changed.iter().map(|found| found.flow).chain(before.into_keys());
+        before.retain(|flow, destination| self.forgets(*flow, destination));
+        let on_hold =
+            before.into_iter().filter(|(_, destination)| !matches!(destination, Destination::Url(_)));
+        let restarted = changed.iter().map(|found| found.flow).chain(on_hold.map(|(flow, _)| flow));
         self.restart(&restarted.collect(), now);
         changed
     }
@@ -38,6 +40,15 @@ impl DeliveryQueue {
             }
         }
         self.restart(&resumed, now);
+    }
+
+    /// Whether a flow without messages in the table forgets its destination.
+    fn forgets(&mut self, flow: FlowId, destination: &Destination) -> bool {
+        let Some(queue) = self.flows.get_mut(&flow).filter(|queue| queue.has_waiting_rows()) else {
+            return true;
+        };
+        queue.destination = Some(destination.clone());
+        false
     }
 
     fn take_destinations(&mut self) -> HashMap<FlowId, Destination> {

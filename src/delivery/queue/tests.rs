@@ -490,6 +490,19 @@ fn load_both(queue: &mut DeliveryQueue, now: Moment) {
 }
 
 #[test]
+fn destination_survives_an_earlier_reading() {
+    let mut queue = queue(QueueLimits::default());
+    queue.spill([1], secs(0));
+    assert!(queue.next_load(secs(0)).unwrap().wants_destination);
+    // The rows of the flow came after the table was read.
+    queue.follow(Vec::new(), secs(0));
+    let rows = LoadedFlow { destination: Some(to("http://other/")), ..loaded(vec![item(1, 1, 0)], true) };
+    queue.loaded(1, rows, secs(0));
+    queue.follow(Vec::new(), secs(0));
+    assert_eq!(&*queue.next_item(secs(0)).unwrap().destination.url, "http://other/");
+}
+
+#[test]
 fn changed_url_is_tried_at_once() {
     let mut queue = failed_once();
     assert_eq!(follow(&mut queue, to("http://localhost/"), secs(0)), 0, "it is where it was");
@@ -561,6 +574,9 @@ fn deleted_flow_is_known_while_rows_wait() {
         .iter()
         .all(|outcome| matches!(outcome, Outcome::GivenUp { reason: DeadLetterReason::FlowDeleted, .. }));
     assert_eq!((outcomes.len(), all), (2, true));
+    queue.follow(Vec::new(), secs(0));
+    assert!(queue.flows[&1].is_deleted(), "the rows are there until the outcomes are written");
+    queue.flushed(&outcomes, secs(0));
     queue.follow(Vec::new(), secs(0));
     assert!(!queue.flows[&1].is_deleted());
 }

@@ -261,6 +261,9 @@ impl LetterReplay {
         }
         let mut processed = processor.into_outcome();
         let (replayed, changes) = sort_results(&letters, &messages, &mut processed);
+        if !processed.posts.is_empty() {
+            self.add_owner(transaction, &step.inbox_id).await?;
+        }
         write_rows(transaction, &WriteContext::new(&self.database, &rules), &processed).await?;
         write_counters(transaction, dialect, &processed.counters).await?;
         self.write_changes(transaction, &changes).await?;
@@ -308,6 +311,16 @@ impl LetterReplay {
         };
         let entry = BatchEntry { record: record.into(), flows, reports_invalid_payload: true };
         Addressed { letter, path, entry }
+    }
+
+    /// Adds the owner of new posts, if its process is long gone. Only posts of known owners keep later ones waiting.
+    /// Its lease is over, so that a living process claims the posts.
+    async fn add_owner(&self, transaction: &DatabaseTransaction, owner: &str) -> Result<(), StoreError> {
+        let dialect = self.database.dialect;
+        let row = format!("SELECT ?, {}", dialect.now());
+        let sql = dialect.insert_unless_there("outbox_owners (owner, lease_until)", &row);
+        let insert = statement(dialect.backend(), sql, [Value::from(owner)]);
+        transaction.execute_raw(insert).await.map(|_| ()).while_doing("adding the owner of posts")
     }
 
     /// Counts the rows of the flows in the outbox. The owners lead to its index.

@@ -129,7 +129,10 @@ impl Control {
         let edited = match &schema {
             Some(schema) => {
                 let edit = FlowEdit { payload_schema: Some(schema.clone()), ..FlowEdit::default() };
-                self.edit_version(code, &edit, expected).await?.0
+                // The schema was made from this version.
+                self.check_version(&flow, expected).await?;
+                let planned = ExpectedVersion::OneOf(vec![self.version(&flow).await?]);
+                self.edit_version(code, &edit, &planned).await?.0
             }
             None => EditedFlow {
                 code: code.to_owned(),

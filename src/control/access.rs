@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::LazyControl;
+use super::live::COMMAND_TOKENS;
 use crate::domain::api_token::{TokenHash, TokenScope};
 use crate::domain::failed_attempts::FailedAttempts;
 use crate::store::StoredToken;
@@ -27,6 +28,14 @@ pub struct Caller {
     pub token: String,
     /// Its permissions.
     pub scope: TokenScope,
+}
+
+impl Caller {
+    /// Whether the token is that of a command for one request. The command deletes it when the answer has begun.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        self.token.starts_with(COMMAND_TOKENS)
+    }
 }
 
 /// Why a token is refused.

@@ -6,7 +6,7 @@ use super::{Control, ControlError};
 use crate::domain::api_token::TokenScope;
 
 /// Beginning of the names of these tokens.
-const PREFIX: &str = "command-";
+pub(super) const COMMAND_TOKENS: &str = "command-";
 
 /// Time after which such a token is refused, if its command could not delete it.
 const LIFE: Duration = Duration::from_mins(1);
@@ -29,10 +29,11 @@ impl Control {
     /// Makes a token for one request. Expired tokens of commands that were killed are deleted.
     pub async fn make_live_token(&self) -> Result<LiveToken, ControlError> {
         let tokens = self.tokens().await?;
-        for left in tokens.iter().filter(|token| token.name.starts_with(PREFIX) && token.is_expired()) {
+        for left in tokens.iter().filter(|token| token.name.starts_with(COMMAND_TOKENS) && token.is_expired())
+        {
             self.delete_token_named(&left.name).await?;
         }
-        let name = format!("{PREFIX}{:016x}", rand::random::<u64>());
+        let name = format!("{COMMAND_TOKENS}{:016x}", rand::random::<u64>());
         let text = self.add_token(&name, TokenScope::Read, Some(LIFE)).await?.text;
         Ok(LiveToken { name, text })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::web::{Bytes, Data, Query, ServiceConfig};
+use actix_web::web::{Bytes, Data, Query, ReqData, ServiceConfig};
 use actix_web::{Error, HttpResponse, get};
 use futures_util::stream::poll_fn;
 use serde::{Deserialize, Deserializer, de};
@@ -12,6 +12,8 @@ use utoipa::IntoParams;
 
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
+use crate::control::Caller;
+use crate::domain::api_token::TokenHash;
 use crate::domain::message_event::{EventFilter, MessageOutcome};
 use crate::http::event_text::{HEARTBEAT, message_text, missed_text};
 use crate::observe::{Heard, Listener, Telemetry};
@@ -19,10 +21,10 @@ use crate::observe::{Heard, Listener, Telemetry};
 /// Maximum streams at the same time, and listeners within the process.
 const MAX_LISTENERS: usize = 16;
 
-/// Interval between two signs of life of a stream without events.
+/// Interval between two signs of life of a stream without events, and between two checks of its token.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Maximum age of a stream, and so of the use of a token that was revoked meanwhile.
+/// Maximum age of a stream. Tokens of commands are deleted when it begins, so they cannot be checked again.
 const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// Bytes after which events are sent, even if there are more.
@@ -54,9 +56,16 @@ fn outcomes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MessageOut
     list.split(',').map(outcome).collect()
 }
 
+/// The token of a stream, if it can be checked again.
+struct StreamAccess {
+    token: Option<TokenHash>,
+    thread: Data<ApiThread>,
+}
+
 /// Streams the outcomes of messages of this gateway from now on, as server-sent events. The data of an event is a
 /// `MessageEvent`. A client that is too slow gets an event of the type `missed`, with the number of events that it has
-/// missed. Earlier events are not kept, so `Last-Event-ID` has no effect. The stream ends after an hour.
+/// missed. Earlier events are not kept, so `Last-Event-ID` has no effect. The stream ends after an hour, or when its token
+/// is revoked or expires.
 #[utoipa::path(
     tag = "events",
     security(("token" = ["read"])),
@@ -68,23 +77,47 @@ pub(super) async fn stream_events(
     thread: Data<ApiThread>,
     telemetry: Data<Telemetry>,
     query: Query<EventsQuery>,
+    caller: ReqData<Caller>,
+    token: ReqData<TokenHash>,
 ) -> Result<HttpResponse, ApiProblem> {
     let EventsQuery { flow, outcome } = query.into_inner();
+    let token = Some(token.into_inner()).filter(|_| !caller.is_command());
+    let access = StreamAccess { token, thread: thread.clone() };
     let filter = EventFilter { flow, outcomes: outcome };
     let listener = telemetry.events.listen_within(MAX_LISTENERS).ok_or_else(ApiProblem::busy)?;
     let (chunks, mut body) = channel(1);
-    thread.begin(async move || send_events(listener, filter, chunks).await)?;
+    thread.begin(async move || send_events(listener, filter, access, chunks).await)?;
     let body = poll_fn(move |context| body.poll_recv(context).map(|chunk| chunk.map(Ok::<Bytes, Error>)));
     Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(body))
 }
 
-/// Sends events until the client has left, the stream is too old, or the gateway has ended. While the client does not
-/// read, the listener falls behind.
-async fn send_events(mut listener: Listener, filter: EventFilter, chunks: Sender<Bytes>) {
-    let ends_at = Instant::now() + MAX_AGE;
+impl StreamAccess {
+    async fn is_revoked(&self) -> bool {
+        match &self.token {
+            Some(token) => self.thread.is_revoked(*token).await,
+            None => false,
+        }
+    }
+}
+
+/// Sends events until the client has left, the token is revoked, the stream is too old, or the gateway has ended. While
+/// the client does not read, the listener falls behind.
+async fn send_events(
+    mut listener: Listener,
+    filter: EventFilter,
+    access: StreamAccess,
+    chunks: Sender<Bytes>,
+) {
+    let (ends_at, mut checked_at) = (Instant::now() + MAX_AGE, Instant::now());
     // The first sign of life says that the stream has begun.
     let mut text = HEARTBEAT.to_owned();
     while Instant::now() < ends_at {
+        if checked_at.elapsed() >= HEARTBEAT_INTERVAL {
+            if access.is_revoked().await {
+                return;
+            }
+            checked_at = Instant::now();
+        }
         if chunks.send(text.into()).await.is_err() {
             return;
         }

@@ -15,6 +15,7 @@ use super::operations::{FoundOperation, Operation};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::Caller;
+use crate::domain::api_token::TokenHash;
 use crate::http::connections::ConnectionGuard;
 
 /// Maximum bytes of a token, far above the length of ours.
@@ -26,18 +27,19 @@ pub(super) async fn gate(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     match admit(&request).await {
-        Ok(caller) => {
+        Ok((caller, token)) => {
             if let Some(connection) = request.conn_data::<ConnectionGuard>() {
                 connection.trust();
             }
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(token);
             Ok(next.call(request).await?.map_into_boxed_body())
         }
         Err(problem) => Ok(request.into_response(problem.response())),
     }
 }
 
-async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
+async fn admit(request: &ServiceRequest) -> Result<(Caller, TokenHash), ApiProblem> {
     let (Some(thread), Some(description)) =
         (request.app_data::<Data<ApiThread>>(), request.app_data::<Data<ApiDescription>>())
     else {
@@ -49,6 +51,7 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
         log::debug!("API: a request without a token came from {peer}");
         return Err(ApiProblem::unauthorised("the request has no token"));
     };
+    let hash = TokenHash::of_token(&token);
     let caller = thread.caller(token, peer).await?;
     // No database has a name with U+0000.
     if request.path().contains("%00") {
@@ -63,7 +66,7 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiProblem> {
         return Err(ApiProblem::forbidden(operation.scope));
     }
     check_query(request.query_string(), operation)?;
-    Ok(caller)
+    Ok((caller, hash))
 }
 
 /// Refuses requests for other hosts, and requests of other sites' pages.

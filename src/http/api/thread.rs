@@ -175,6 +175,12 @@ impl ApiThread {
         checked.map_err(|refusal| refused(&refusal, peer))
     }
 
+    /// Whether a token that was accepted before is revoked or expired. It is not while the database does not answer,
+    /// since no revocation can be read.
+    pub(super) async fn is_revoked(&self, token: TokenHash) -> bool {
+        matches!(self.caller_again(token).await, Err(AccessRefusal::Wrong | AccessRefusal::Expired))
+    }
+
     /// The caller whose token was accepted before.
     pub(in crate::http) async fn caller_again(&self, token: TokenHash) -> Result<Caller, AccessRefusal> {
         let access = Arc::clone(&self.access);

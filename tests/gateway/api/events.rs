@@ -1,6 +1,6 @@
 //! The stream of events.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use test_support::publisher::Message;
 use test_support::world::Backend;
 
 use super::{ApiClient, Served, problem};
+use crate::commands::succeeds;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -91,6 +92,18 @@ fn wrong_requests_for_events_are_refused() {
     problem(&served.admin.get("/events?outcome=lost"), 400, "bad_request");
     problem(&served.admin.get("/events?since=1"), 400, "bad_request");
     problem(&served.admin.with_token("mqg_wrong").get("/events"), 401, "unauthorized");
+}
+
+#[test]
+fn stream_of_a_revoked_token_ends() {
+    let served = served();
+    let mut kept = Events::open(&served.admin, "");
+    let mut revoked = Events::open(&served.client("read"), "");
+    succeeds(&served.world, &["tokens", "revoke", "t-read"]);
+    let mut rest = String::new();
+    revoked.0.read_to_string(&mut rest).unwrap();
+    served.world.publish("a", r#"{"n": 1}"#);
+    assert_eq!(kept.data()["flow"], "a");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Reads, checks and edits the brokers of `mqtt_servers`.
 
+use chrono::Utc;
+
 use super::{Control, ControlError, ExpectedVersion};
 use crate::domain::broker::Broker;
 use crate::domain::credential::Credential;
@@ -7,6 +9,7 @@ use crate::domain::flow_version::server_version;
 use crate::domain::masking::MaskedServer;
 use crate::domain::problem::Problem;
 use crate::domain::server_definition::{ServerDefinition, ServerRecord};
+use crate::settings::CredentialSettings;
 use crate::store::{self, FlowTransaction, LoadServerError};
 
 pub(super) const WHAT: &str = "MQTT server";
@@ -75,10 +78,7 @@ impl Control {
     /// All brokers in the order in which the gateway tries them, then the disabled ones.
     pub async fn servers(&self) -> Result<Vec<ServerRecord>, ControlError> {
         let mut servers = store::read_servers(&self.database).await?;
-        let is = |flag: Option<bool>| flag == Some(true);
-        servers.sort_by_key(|ServerRecord { id, definition }| {
-            (!is(definition.enabled), !is(definition.is_default), *id)
-        });
+        servers.sort_by_key(ServerRecord::order_key);
         Ok(servers)
     }
 
@@ -113,7 +113,7 @@ impl Control {
             ..ServerDefinition::default()
         };
         let mut server = ServerRecord { id: 0, definition: restored(&fields.apply(&blank), None)? };
-        let warnings = warnings_unless_errors(&server)?;
+        let warnings = warnings_unless_errors(&server, &self.settings.http_route.credentials)?;
         let mut transaction = FlowTransaction::begin(&self.database).await?;
         server.id = transaction.insert_server(&server.definition).await.map_err(ControlError::refused)?;
         transaction.commit(&self.origin).await?;
@@ -137,7 +137,11 @@ impl Control {
         let definition = restored(&fields.apply(&old.definition), Some(&old.definition))?;
         let server = ServerRecord { id, definition };
         let only_disables = *fields == ServerFields { enabled: Some(false), ..ServerFields::default() };
-        let warnings = if only_disables { Vec::new() } else { warnings_unless_errors(&server)? };
+        let warnings = if only_disables {
+            Vec::new()
+        } else {
+            warnings_unless_errors(&server, &self.settings.http_route.credentials)?
+        };
         self.change(&old, Some(&server.definition)).await?;
         Ok(EditedServer { changed: server != old, server, warnings })
     }
@@ -227,10 +231,28 @@ pub fn problems(server: &ServerRecord) -> Vec<Problem> {
     problems
 }
 
-fn warnings_unless_errors(server: &ServerRecord) -> Result<Vec<Problem>, ControlError> {
-    let problems = problems(server);
+fn warnings_unless_errors(
+    server: &ServerRecord,
+    allowed: &CredentialSettings,
+) -> Result<Vec<Problem>, ControlError> {
+    let mut problems = problems(server);
     if problems.iter().any(Problem::is_error) {
         return Err(ControlError::Invalid { problems });
     }
+    problems.extend(unreadable(server, allowed));
     Ok(problems)
+}
+
+/// The credentials and files of a broker that cannot be used by this process. A gateway elsewhere may have others.
+fn unreadable(server: &ServerRecord, allowed: &CredentialSettings) -> Vec<Problem> {
+    const REMEDY: &str = "correct it; it has to be readable where the gateway runs";
+    let ServerDefinition { username, password, .. } = &server.definition;
+    let credentials = [("username", username), ("password", password)].into_iter();
+    let unreadable = credentials.filter_map(|(field, credential)| {
+        let error = credential.as_ref()?.read(allowed).err()?;
+        Some(Problem::warning(field, error, REMEDY))
+    });
+    let files = store::broker_of(server).ok().and_then(|broker| broker.tls);
+    let unusable = files.and_then(|files| files.problem(Utc::now().timestamp()));
+    unreadable.chain(unusable.map(|error| Problem::warning("tls", error, REMEDY))).collect()
 }

@@ -52,6 +52,15 @@ pub struct ServerRecord {
     pub definition: ServerDefinition,
 }
 
+impl ServerRecord {
+    /// Orders brokers as the gateway tries them, the disabled ones last.
+    #[must_use]
+    pub fn order_key(&self) -> (bool, bool, i64) {
+        let is = |flag: Option<bool>| flag == Some(true);
+        (!is(self.definition.enabled), !is(self.definition.is_default), self.id)
+    }
+}
+
 impl ServerDefinition {
     /// The columns whose values differ.
     #[must_use]

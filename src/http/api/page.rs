@@ -105,21 +105,20 @@ pub(super) fn segment(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
-/// The rows of a page of a list that is in memory, and the key of its last row if more follow.
-pub(super) fn page_of<T, K: PartialEq>(
-    rows: Vec<T>,
+/// The rows of a page of a list that is in memory, by their keys, and the key of the last row if more follow. The row
+/// of the key `after` may be gone.
+pub(super) fn page_of<T, K: Ord>(
+    mut rows: Vec<T>,
     key: impl Fn(&T) -> K,
     after: Option<&K>,
     limit: usize,
 ) -> (Vec<T>, Option<K>) {
-    let start = match after {
-        None => 0,
-        Some(after) => rows.iter().position(|row| key(row) == *after).map_or(rows.len(), |place| place + 1),
-    };
-    let has_more = rows.len() > start + limit;
-    let page: Vec<T> = rows.into_iter().skip(start).take(limit).collect();
-    let last = page.last().filter(|_| has_more).map(key);
-    (page, last)
+    rows.retain(|row| after.is_none_or(|after| key(row) > *after));
+    rows.sort_by_key(&key);
+    let has_more = rows.len() > limit;
+    rows.truncate(limit);
+    let last = rows.last().filter(|_| has_more).map(key);
+    (rows, last)
 }
 
 #[cfg(test)]
@@ -162,5 +161,11 @@ mod tests {
             }
         }
         assert_eq!(seen, (0..7).collect::<Vec<i32>>());
+    }
+
+    #[test]
+    fn list_goes_on_after_a_removed_row() {
+        let rows = vec![1, 4, 6];
+        assert_eq!(page_of(rows, |row| *row, Some(&3), 1), (vec![4], Some(4)));
     }
 }

@@ -14,6 +14,7 @@ use super::versions::expected_version;
 use crate::control::view::{EditedServerView, ServerTestView, ServerView};
 use crate::control::{Caller, ServerFields};
 use crate::domain::credential::Credential;
+use crate::domain::server_definition::ServerRecord;
 
 /// Registers the routes.
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -123,7 +124,11 @@ pub(super) async fn list_servers(
     thread
         .run(async move |control| {
             let servers = control.servers().await?;
-            let (servers, last) = page_of(servers, |server| server.id, page.after()?.as_ref(), page.limit);
+            let place = |server: &ServerRecord| {
+                let (is_disabled, is_no_default, id) = server.order_key();
+                format!("{}{}{id:020}", u8::from(is_disabled), u8::from(is_no_default))
+            };
+            let (servers, last) = page_of(servers, place, page.after()?.as_ref(), page.limit);
             let servers = servers.iter().map(ServerView::new).collect();
             Ok(ApiAnswer::new(&ServersPage { servers, next: page.next(last) }))
         })

@@ -103,7 +103,7 @@ impl Control {
             return Err(ControlError::not_found("database", &path.display().to_string(), remedy));
         }
         let database = Database::connect(&settings.database, CONNECTIONS).await?;
-        let lacking = store::plan(&database).await?;
+        let lacking = store::missing_schema(&database).await?;
         if !lacking.added.is_empty() {
             let problem = format!("lacks: {lacking}");
             return Err(ControlError::invalid("schema", problem, "run `mqtt-gateway migrate`"));

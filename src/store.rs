@@ -81,7 +81,7 @@ pub use lock_holders::LockReader;
 pub use members::{Span, announce, members, remove_member, timed};
 pub use message_keys::forget_keys;
 pub(crate) use migrate::try_migration_lock;
-pub use migrate::{MigrationReport, migrate, plan};
+pub use migrate::{MigrationReport, migrate, missing_schema, plan};
 pub use mqtt_servers::{
     LoadServerError, MqttServers, broker_of, load_mqtt_server, load_mqtt_servers,
     load_mqtt_servers_before_migration,

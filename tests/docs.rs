@@ -2,20 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
-#[macro_use]
-#[path = "in_process/database.rs"]
-mod database;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use database::TestDatabase;
 use mqtt_gateway::domain::dead_letter::DeadLetterReason;
 use mqtt_gateway::domain::flow_options::FlowOptions;
 use mqtt_gateway::observe::health::UnreadyReason;
-use mqtt_gateway::store::{Database, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
     api_tokens, data, database_identity, dead_letters, edit_history, flow_fields, flow_revision, flows,
     gateway_members, gateway_starts, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
@@ -146,21 +140,26 @@ fn the_documents_name_only_settings_that_there_are() {
 }
 
 /// Beside the row that the first start enters, which is the default one.
-#[tokio::test]
-async fn the_brokers_of_the_howto_are_the_ones_that_are_used() {
+#[test]
+fn the_brokers_of_the_howto_are_the_ones_that_are_used() {
     let page = read("docs/howto/brokers.md");
-    let mut examples = page.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
-    let statements = examples.find(|statements| statements.contains("mqtt_servers")).unwrap();
-    for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await, TestDatabase::sqlite()] {
-        let database = Database::connect(test.settings(), 1).await.unwrap();
-        migrate(&database).await.unwrap();
-        test.execute(statements).await;
-        let servers = load_mqtt_servers(&database).await.unwrap();
-        let usable: Vec<_> =
-            servers.usable.iter().map(|server| (server.host.as_str(), server.port)).collect();
-        assert_eq!(usable, [("mqtt-a.example", 8883), ("mqtt-b.example", 8883)]);
-        assert!(servers.skipped.is_empty(), "{:?}", servers.skipped);
-    }
+    let commands = page.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let (directory, binary) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_BIN_EXE_mqtt-gateway")));
+    let run = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", script]).current_dir(directory.path()).env_clear();
+        shell.env("PATH", format!("{}:/usr/bin:/bin", binary.parent().unwrap().display()));
+        let output = shell.env("DATABASE_URL", "sqlite://gateway.db").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("mqtt-gateway migrate");
+    run(commands);
+    let list: serde_json::Value = serde_json::from_str(&run("mqtt-gateway servers list --json")).unwrap();
+    let servers = list["servers"].as_array().unwrap().iter();
+    let usable: Vec<_> = servers.map(|server| (server["host"].as_str(), server["port"].as_i64())).collect();
+    assert_eq!(usable, [(Some("mqtt-a.example"), Some(8883)), (Some("mqtt-b.example"), None)]);
+    assert!(list["servers"].as_array().unwrap().iter().all(|server| server["tls"] == true));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn data_table(types: Types) -> TableDefinition {
     use data::Column;
     types.table("data", |table| {
         table
-            .col(types.key(Column::Id))
+            .col(key(Column::Id))
             .col(types.second(Column::ReceivedAt).not_null())
             .col(text_of(Column::FlowCode, 100).null())
             .col(text_of(Column::AttributeName, 255).null())
@@ -60,7 +60,7 @@ fn flows_table(types: Types) -> TableDefinition {
     use flows::Column;
     types.table("flows", |table| {
         table
-            .col(types.key(Column::Id))
+            .col(key(Column::Id))
             .col(text_of(Column::Code, 100).not_null().unique_key())
             .col(text_of(Column::Description, 255).not_null())
             .col(text_of(Column::Topic, 255).not_null())
@@ -78,7 +78,7 @@ fn mqtt_servers_table(types: Types) -> TableDefinition {
     use mqtt_servers::Column;
     types.table("mqtt_servers", |table| {
         table
-            .col(types.key(Column::Id))
+            .col(key(Column::Id))
             .col(text_of(Column::Host, 255).not_null())
             .col(ColumnDef::new(Column::Port).integer().null())
             .col(text_of(Column::Username, 255).null())
@@ -174,7 +174,7 @@ fn edit_history_table(types: Types) -> TableDefinition {
     const INDEX: &str = "edit_history_of_row";
     let mut definition = types.table("edit_history", |table| {
         table
-            .col(types.key(Column::Id))
+            .col(key(Column::Id))
             .col(types.instant(Column::EditedAt).not_null())
             .col(text_of(Column::EditedBy, 255).not_null())
             .col(text_of(Column::Kind, 10).not_null())
@@ -210,7 +210,7 @@ fn dead_letters_table(types: Types) -> TableDefinition {
     const INDEX: &str = "dead_letters_of_flow";
     let mut definition = types.table("dead_letters", |table| {
         table
-            .col(types.key(Column::Id))
+            .col(key(Column::Id))
             .col(types.instant(Column::OccurredAt).not_null())
             .col(types.instant(Column::ReceivedAt).not_null())
             .col(types.hex_id(Column::InboxId))
@@ -326,6 +326,11 @@ fn flow_fields_table(types: Types) -> TableDefinition {
     definition
 }
 
+/// A key assigned by the database, which never assigns that of a deleted row again.
+fn key(name: impl Iden + 'static) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().primary_key().auto_increment().take()
+}
+
 /// Column types that differ between databases.
 #[derive(Clone, Copy)]
 struct Types {
@@ -343,16 +348,6 @@ impl Types {
             create.engine("InnoDB").character_set("utf8mb4");
         }
         TableDefinition { table: name, create, index: None }
-    }
-
-    /// A key assigned by the database. `SQLite` assigns every integer key.
-    fn key(self, name: impl Iden + 'static) -> ColumnDef {
-        let mut column = ColumnDef::new(name);
-        column.big_integer().not_null().primary_key();
-        if self.backend != DbBackend::Sqlite {
-            column.auto_increment();
-        }
-        column
     }
 
     /// A time in microseconds.

@@ -77,7 +77,7 @@ async fn read(settings: &Settings, only: Option<&str>) -> Result<Facts, AuditErr
         return Err(AuditError::NoDatabase(path.display().to_string()));
     }
     let database = Database::connect(&settings.database, 2).await?;
-    let lacking: Vec<String> = store::plan(&database).await?.added;
+    let lacking: Vec<String> = store::missing_schema(&database).await?.added;
     if let Some(table) = lacking.into_iter().find(|lacking| lacking.starts_with("table ")) {
         return Err(AuditError::Schema(table));
     }

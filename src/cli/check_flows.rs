@@ -18,7 +18,7 @@ pub(super) async fn run(
     settings: &Settings,
     report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
-    let lacking = store::plan(database).await.map(|plan| plan.added).unwrap_or_default();
+    let lacking = store::missing_schema(database).await.map(|missing| missing.added).unwrap_or_default();
     if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
         return Ok(());
     }

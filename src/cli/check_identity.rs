@@ -46,7 +46,7 @@ async fn compare(
     database: &Database,
     directory: &InboxDirectory,
 ) -> Result<Option<(StartDecision, Vec<String>)>, StoreError> {
-    let lacking = store::plan(database).await?.added;
+    let lacking = store::missing_schema(database).await?.added;
     if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
         return Ok(None);
     }

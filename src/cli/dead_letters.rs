@@ -19,6 +19,9 @@ use crate::control::view::{LetterCountView, LetterSummaryView, LetterView, Repla
 use crate::control::{Control, ControlError, LetterSelection};
 use crate::store::ReplayMode;
 
+/// The text of an empty list.
+const NONE_FOUND: &str = "No dead letter was found.\n";
+
 const REPLAY_HELP: &str = "\
 Each message is processed for its flow as the flow is now, in the transaction that deletes the dead letter. It cannot \
 be replayed twice, and a killed command loses nothing. A message with a sequence number keeps it, and waits in the \
@@ -105,7 +108,7 @@ async fn list(
     let letters = control.dead_letters(&filter.into_filter(), after, limit).await?;
     let next = letters.last().map(|letter| letter.id).filter(|_| letters.len() == limit);
     let views: Vec<LetterSummaryView> = letters.iter().map(LetterSummaryView::new).collect();
-    let text = if views.is_empty() { "There are no dead letters.\n".to_owned() } else { list_table(&views) };
+    let text = if views.is_empty() { NONE_FOUND.to_owned() } else { list_table(&views) };
     let more = next.map(|id| format!("There may be more: --after {id}\n")).unwrap_or_default();
     Ok(CommandReport::new(text + &more, json!({"dead_letters": views, "next_after": next})))
 }
@@ -113,8 +116,7 @@ async fn list(
 async fn count(control: &Control, filter: LetterFilterArguments) -> Result<CommandReport, ControlError> {
     let counts = control.dead_letter_counts(&filter.into_filter()).await?;
     let counts: Vec<LetterCountView> = counts.iter().map(LetterCountView::new).collect();
-    let text =
-        if counts.is_empty() { "There are no dead letters.\n".to_owned() } else { count_table(&counts) };
+    let text = if counts.is_empty() { NONE_FOUND.to_owned() } else { count_table(&counts) };
     Ok(CommandReport::new(text, json!({"counts": counts})))
 }
 
@@ -188,7 +190,7 @@ async fn discard(control: &Control, letters: LetterArguments) -> Result<CommandR
 
 fn unconfirmed(total: u64, remedy: &'static str) -> ControlError {
     ControlError::invalid(
-        "yes",
+        "--yes",
         format!("{total} dead letters are selected, and nothing was changed"),
         remedy,
     )

@@ -152,7 +152,7 @@ async fn cancel(
     };
     if !is_confirmed && !keys.is_empty() {
         let problem = format!("{} posts are selected, and nothing was changed", keys.len());
-        return Err(ControlError::invalid("yes", problem, "--yes moves them to the dead letters"));
+        return Err(ControlError::invalid("--yes", problem, "--yes moves them to the dead letters"));
     }
     let (mut cancelled, progress) = (0, CommandProgress::new("Posts", keys.len() as u64));
     control
@@ -162,8 +162,14 @@ async fn cancel(
         })
         .await?;
     drop(progress);
-    let text = format!("Cancelled {cancelled} posts. `mqtt-gateway dead-letters` can replay them.\n");
-    let is_complete = flow.is_some() || cancelled == keys.len() as u64;
+    let missing = (keys.len() as u64).saturating_sub(cancelled);
+    let is_complete = flow.is_some() || missing == 0;
+    let others = if is_complete {
+        String::new()
+    } else {
+        format!("{missing} of the posts do not wait. `mqtt-gateway deliveries posts` shows the keys.\n")
+    };
+    let text = format!("Cancelled {cancelled} posts. `mqtt-gateway dead-letters` can replay them.\n{others}");
     let report = CommandReport::new(text, json!({"selected": keys.len(), "cancelled": cancelled}));
     Ok(CommandReport { ok: is_complete, ..report })
 }

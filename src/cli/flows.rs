@@ -76,9 +76,9 @@ enum FlowsAction {
         code: String,
         #[command(flatten)]
         fields: FlowFields,
-        /// Last sequence number, to continue the numbers of a removed flow.
-        #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
-        last_msg_id: i64,
+        /// Begin after this sequence number. Without it, the numbers of a removed flow with this code go on.
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(0..))]
+        last_msg_id: Option<i64>,
     },
     /// Change a flow: the columns that are given. Refused if it could not work afterwards.
     #[command(after_help = edit::HELP)]

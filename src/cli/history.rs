@@ -80,7 +80,7 @@ pub(super) async fn show(
 fn report(entries: &[HistoryEntry]) -> CommandReport {
     let entries: Vec<HistoryEntryView> = entries.iter().map(HistoryEntryView::new).collect();
     let text = if entries.is_empty() {
-        "There are no edits by commands or the API.\n".to_owned()
+        "No edit was found. Edits by SQL are not in the history.\n".to_owned()
     } else {
         entries.iter().map(lines).collect()
     };

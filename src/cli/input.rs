@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::ControlError;
 
@@ -33,9 +34,7 @@ fn read(option: &'static str, argument: &str) -> Result<Vec<u8>, ControlError> {
         ControlError::invalid(option, format!("cannot read {name}: {error}"), remedy)
     };
     if argument == STANDARD_INPUT {
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).map_err(|error| unreadable("standard input", error))?;
-        return Ok(bytes);
+        return standard_input().map_err(|error| unreadable("standard input", error));
     }
     fs::read(Path::new(argument)).map_err(|error| unreadable(&format!("the file {argument:?}"), error))
 }
@@ -114,13 +113,22 @@ pub(super) fn bytes_argument(argument: &str) -> Result<Vec<u8>, ControlError> {
     if argument != STANDARD_INPUT {
         return Ok(argument.as_bytes().to_vec());
     }
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
+    standard_input().map_err(|error| {
         ControlError::invalid(
             "payload",
             format!("cannot read standard input: {error}"),
             "give the payload itself",
         )
-    })?;
+    })
+}
+
+/// Reads standard input to its end. A second option has nothing left to read.
+fn standard_input() -> io::Result<Vec<u8>> {
+    static IS_READ: AtomicBool = AtomicBool::new(false);
+    if IS_READ.swap(true, Ordering::Relaxed) {
+        return Err(io::Error::other("another option has read it"));
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
     Ok(bytes)
 }

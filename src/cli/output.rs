@@ -68,7 +68,7 @@ pub(super) fn error_text(error: &ControlError) -> String {
     match error {
         ControlError::Invalid { problems } => problem_lines(problems),
         error => {
-            let remedy = error.remedy().map(|remedy| format!("  {}\n", visible(remedy))).unwrap_or_default();
+            let remedy = remedy_line(error.remedy().unwrap_or_default());
             format!("error: {}\n{remedy}", visible(&error.to_string()))
         }
     }
@@ -79,9 +79,14 @@ pub(super) fn problem_lines(problems: &[Problem]) -> String {
     let lines = problems.iter().map(|problem| {
         let word = if problem.is_error() { "error" } else { "warning" };
         let Problem { field, problem, remedy, .. } = problem;
-        format!("{word}: {field}: {}\n  {}\n", visible(problem), visible(remedy))
+        format!("{word}: {field}: {}\n{}", visible(problem), remedy_line(remedy))
     });
     lines.collect::<Vec<_>>().concat()
+}
+
+/// The line of a remedy; empty if the problem says it.
+pub(super) fn remedy_line(remedy: &str) -> String {
+    if remedy.is_empty() { String::new() } else { format!("  {}\n", visible(remedy)) }
 }
 
 /// The text with control characters and other invisible ones escaped, so that a row cannot control the terminal.

@@ -1,9 +1,8 @@
 //! Checks flows as they are in the table.
 
-use url::Url;
-
 use super::endpoint::EndpointRoute;
 use super::{Control, ControlError};
+use crate::delivery::client::check_options;
 use crate::domain::flow::{FLOW_ACTION_POST_ENDPOINT, endpoint_url};
 use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
@@ -44,12 +43,21 @@ impl Control {
         if problems.iter().all(|problem| problem.field != "endpoint_url") {
             problems.extend(self.resolve_endpoint(flow).await);
         }
+        problems.extend(self.try_options(flow));
         problems
+    }
+
+    /// Reads the secrets and files of the options. A gateway elsewhere may have others, so this is a warning.
+    fn try_options(&self, flow: &FlowDefinition) -> Option<Problem> {
+        let error = check_options(&post_options(flow)?.delivery, &self.settings.http_route).err()?;
+        let remedy = "correct the options; a secret has to be readable where the gateway runs";
+        Some(Problem::warning("options", format!("no post can be made from here: {error}"), remedy))
     }
 
     /// Resolves the name of the endpoint. A proxy resolves the names of its requests itself.
     async fn resolve_endpoint(&self, flow: &FlowDefinition) -> Option<Problem> {
-        let url = posts_to(flow)?;
+        post_options(flow)?;
+        let url = endpoint_url(flow.endpoint_url.as_deref()).ok()?;
         let host = url.domain()?;
         let route = EndpointRoute::resolve(&url, &self.settings.http_route).await;
         let warning = |problem: String, remedy| Some(Problem::warning("endpoint_url", problem, remedy));
@@ -62,9 +70,8 @@ impl Control {
     }
 }
 
-/// The URL that the messages of the flow are posted to.
-fn posts_to(flow: &FlowDefinition) -> Option<Url> {
+/// The options of a flow whose messages are posted.
+fn post_options(flow: &FlowDefinition) -> Option<FlowOptions> {
     let options = FlowOptions::parse_for(&flow.action, flow.options.as_deref()).ok()?;
-    let posts = flow.action == FLOW_ACTION_POST_ENDPOINT || options.also_post;
-    posts.then(|| endpoint_url(flow.endpoint_url.as_deref()).ok()).flatten()
+    Some(options).filter(|options| flow.action == FLOW_ACTION_POST_ENDPOINT || options.also_post)
 }

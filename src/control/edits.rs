@@ -82,14 +82,19 @@ pub(super) fn blank_flow(code: &str) -> FlowDefinition {
 }
 
 impl Control {
-    /// Adds a flow whose first message gets the number after `last_msg_id`.
+    /// Adds a flow whose first message gets the number after `last_msg_id`. Without it, the numbers of a removed flow with
+    /// the same code go on.
     pub async fn add_flow(
         &self,
         code: &str,
         fields: &FlowEdit,
-        last_msg_id: i64,
+        last_msg_id: Option<i64>,
     ) -> Result<EditedFlow, ControlError> {
         let flows = self.flows().await?;
+        let last_msg_id = match last_msg_id {
+            Some(given) => given,
+            None => self.last_number_of_removed(code).await?.unwrap_or(0),
+        };
         self.insert_flow(restored(fields.apply(&blank_flow(code)), None)?, last_msg_id, &flows).await
     }
 

@@ -121,13 +121,17 @@ impl Control {
             let flow = restore(&masked, Some(&present.definition))?;
             return self.replace_flow(present, flow, &flows).await;
         }
-        let last_msg_id = store::last_removals(&self.database, &[code.to_owned()]).await?.remove(code);
-        let last_msg_id = last_msg_id.ok_or_else(|| {
+        let last_msg_id = self.last_number_of_removed(code).await?.ok_or_else(|| {
             let problem = "the flow was not removed by a command, so its last sequence number is unknown";
             let remedy = "add it by `mqtt-gateway flows add` with --last-msg-id";
             ControlError::invalid("last_msg_id", problem, remedy)
         })?;
         self.insert_flow(restore(&masked, None)?, last_msg_id, &flows).await
+    }
+
+    /// The last sequence number of the flow with this code, if its newest edit was its removal.
+    pub(super) async fn last_number_of_removed(&self, code: &str) -> Result<Option<i64>, ControlError> {
+        Ok(store::last_removals(&self.database, &[code.to_owned()]).await?.remove(code))
     }
 
     async fn flow_after(&self, code: &str, entry: i64) -> Result<MaskedFlow, ControlError> {

@@ -15,7 +15,7 @@ use super::view::RejectionView;
 use super::{Control, ControlError, FlowEdit};
 use crate::delivery::client::{EndpointClients, PostPreview};
 use crate::domain::batch::{ProcessError, Rejection};
-use crate::domain::flow_definition::{FlowDefinition, FlowDraft, FlowRecord, UNSAVED_FLOW};
+use crate::domain::flow_definition::{DraftBase, FlowDefinition, FlowDraft, FlowRecord, UNSAVED_FLOW};
 use crate::domain::message::{Body, DeliveryFacts, Record};
 use crate::domain::outbox::OutboxItem;
 use crate::domain::problem::Problem;
@@ -152,7 +152,7 @@ impl Control {
         }
         let others = flows.iter().filter(|other| other.id != flow.id);
         let problems = self.warnings_unless_errors(&new, others).await?;
-        let draft = FlowDraft { flow: flow.id, old: Some(flow.definition.clone()), new };
+        let draft = FlowDraft { flow: flow.id, base: DraftBase::Row(flow.definition.clone()), new };
         let transaction = FlowTransaction::begin(&self.database).await?;
         lock_unchanged(&transaction, flow).await?;
         try_draft(transaction, &draft).await?;
@@ -170,8 +170,9 @@ impl Control {
         let flows = self.flows().await?;
         let new = restored(fields.apply(&blank_flow(code)), None)?;
         let problems = self.warnings_unless_errors(&new, flows.iter()).await?;
-        let flow = FlowRecord { id: UNSAVED_FLOW, definition: new.clone(), last_msg_id: Some(0) };
-        let draft = FlowDraft { flow: UNSAVED_FLOW, old: None, new };
+        let last_msg_id = self.last_number_of_removed(code).await?.unwrap_or(0);
+        let flow = FlowRecord { id: UNSAVED_FLOW, definition: new.clone(), last_msg_id: Some(last_msg_id) };
+        let draft = FlowDraft { flow: UNSAVED_FLOW, base: DraftBase::New(last_msg_id), new };
         try_draft(FlowTransaction::begin(&self.database).await?, &draft).await?;
         let rehearsal = self.rehearse_draft(&flow, Some(&draft), message, Surroundings::Site).await?;
         Ok(Rehearsal { problems, ..rehearsal })

@@ -38,7 +38,7 @@ use self::answer_body::AnswerBody;
 pub use self::error::{Delivered, FailedAnswer, PostError};
 use self::oauth::{TokenRoute, Tokens};
 use self::origins::{OriginClients, Peer};
-use self::prepared::{Authorization, OptionsCache};
+use self::prepared::{Authorization, OptionsCache, PreparedOptions};
 pub use self::preview::PostPreview;
 use self::redirect::MAX_REDIRECTS;
 use self::request::PostRequest;
@@ -46,6 +46,7 @@ use self::targets::{PostTarget, Targets};
 use crate::delivery::tls::Tls;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::posting::answers::AnswerMeaning;
+use crate::domain::posting::options::DeliveryOptions;
 use crate::domain::posting::retry_after;
 use crate::settings::HttpRoute;
 
@@ -69,6 +70,15 @@ impl fmt::Debug for EndpointClients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointClients").field("timeout", &self.timeout).finish_non_exhaustive()
     }
+}
+
+/// Whether posts with these options can be made by this process now: secrets and files are readable and well-formed.
+///
+/// # Errors
+/// What is in the way. The text never contains a secret.
+pub fn check_options(options: &DeliveryOptions, route: &HttpRoute) -> Result<(), PostError> {
+    let tls = Tls::new(route.ca_bundle.clone());
+    PreparedOptions::new(options, None, &route.credentials, &tls).map(drop)
 }
 
 impl EndpointClients {

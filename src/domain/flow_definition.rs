@@ -115,10 +115,19 @@ impl FlowRecord {
 pub struct FlowDraft {
     /// The flow; [`UNSAVED_FLOW`] for a new one.
     pub flow: FlowId,
-    /// The flow as it was read; none for a new one.
-    pub old: Option<FlowDefinition>,
+    /// What it changes.
+    pub base: DraftBase,
     /// The flow as it is to be saved.
     pub new: FlowDefinition,
+}
+
+/// What a draft changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DraftBase {
+    /// The flow as it was read.
+    Row(FlowDefinition),
+    /// Nothing: the flow is new, and its numbers go on after this one.
+    New(i64),
 }
 
 /// The primary key of a new flow for the time of a rehearsal. No row has it, because the databases count from 1.

@@ -52,6 +52,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} — {}", self.field, self.problem, self.remedy)
+        write!(f, "{}: {}", self.field, self.problem)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, " — {}", self.remedy) }
     }
 }

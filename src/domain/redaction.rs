@@ -23,6 +23,9 @@ const PUBLIC_DELIVERY: &[&str] = &[
     "timeout_seconds",
 ];
 
+/// Paths of files, and a hash.
+const PUBLIC_TLS: &[&str] = &["ca_file", "cert_file", "key_file", "pinned_sha256"];
+
 /// A secret as it is shown: a reference as it is, any other text hidden.
 #[must_use]
 pub fn shown_secret(text: &str) -> &str {
@@ -88,7 +91,11 @@ fn hide(value: &mut Value, path: &mut Vec<String>) {
 pub(super) fn is_public(path: &[String]) -> bool {
     match path {
         [delivery, name] if delivery == "delivery" => PUBLIC_DELIVERY.contains(&name.as_str()),
-        [delivery, auth, kind] => delivery == "delivery" && auth == "auth" && kind == "type",
+        [delivery, group, name] if delivery == "delivery" => match group.as_str() {
+            "auth" => name == "type",
+            "tls" => PUBLIC_TLS.contains(&name.as_str()),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -114,12 +121,14 @@ mod tests {
         let text = r#"{"also_post": true, "secret": 7, "delivery": {
             "method": "PUT", "success": ["2xx"], "batch": {"max_messages": 3}, "headres": {"X-Key": "s3cret"},
             "headers": {"X-Key": "s3cret", "X-Ref": "env:MQTT_KEY"}, "signing_secrets": ["s3cret", "file:/run/s"],
+            "tls": {"ca_file": "/run/ca.pem", "key": "s3cret"},
             "auth": {"type": "basic", "username": "me", "password": "plain:env:s3cret"}}}"#;
         assert_eq!(
             shown_options(text),
             json!({"also_post": true, "secret": "***", "delivery": {
                 "method": "PUT", "success": ["2xx"], "batch": {"max_messages": 3}, "headres": {"X-Key": "***"},
                 "headers": {"X-Key": "***", "X-Ref": "env:MQTT_KEY"}, "signing_secrets": ["***", "file:/run/s"],
+                "tls": {"ca_file": "/run/ca.pem", "key": "***"},
                 "auth": {"type": "basic", "username": "***", "password": "***"}}})
         );
         assert_eq!(shown_options("{\"a\": \"s3cret"), json!("***"));

@@ -84,6 +84,11 @@ impl TlsFiles {
         Ok(TlsMaterial { authorities, client })
     }
 
+    /// The reason why the files cannot be used at `now`, in seconds since 1970.
+    pub(crate) fn problem(&self, now: i64) -> Option<TlsFileError> {
+        self.read(now).err()
+    }
+
     /// Describes the source of the authorities for error messages.
     pub(super) fn trusted(&self) -> String {
         self.ca_file

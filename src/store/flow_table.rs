@@ -16,7 +16,7 @@ use super::error::{StoreError, While};
 use super::flow_revision::raise_flow_revision;
 use super::statement::statement;
 use crate::domain::edit_history::{EditOrigin, NewEdit};
-use crate::domain::flow_definition::{FlowDefinition, FlowDraft, FlowRecord};
+use crate::domain::flow_definition::{DraftBase, FlowDefinition, FlowDraft, FlowRecord};
 use crate::domain::message::FlowId;
 
 /// Time for which the types of the columns are taken as they were.
@@ -244,11 +244,13 @@ impl FlowTransaction {
 pub(super) async fn write_draft(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
-    FlowDraft { flow, old, new }: &FlowDraft,
+    FlowDraft { flow, base, new }: &FlowDraft,
 ) -> Result<(), StoreError> {
-    match old {
-        Some(old) => update_flow(connection, dialect, *flow, (old, new)).await,
-        None => insert_flow(connection, dialect, Some(*flow), (new, 0)).await,
+    match base {
+        DraftBase::Row(old) => update_flow(connection, dialect, *flow, (old, new)).await,
+        DraftBase::New(last_msg_id) => {
+            insert_flow(connection, dialect, Some(*flow), (new, *last_msg_id)).await
+        }
     }
 }
 

@@ -35,8 +35,9 @@ const INSERT_DEFAULT_SERVER: &str = "INSERT INTO mqtt_servers (host, port, enabl
      SELECT '127.0.0.1', 1883, TRUE, TRUE FROM (SELECT COUNT(*) AS servers FROM mqtt_servers) AS present \
      WHERE present.servers = 0";
 
-/// The operation, for its errors.
+/// Operations, for their errors.
 const LOCKING: &str = "taking the migration lock";
+const COMPARING: &str = "comparing the schema";
 
 const DEFAULT_SERVER: &str = "broker 127.0.0.1:1883";
 
@@ -68,17 +69,19 @@ pub async fn migrate(database: &Database) -> Result<MigrationReport, StoreError>
 
 /// The additions that [`migrate`] would make now. Changes nothing.
 pub async fn plan(database: &Database) -> Result<MigrationReport, StoreError> {
-    const DOING: &str = "comparing the schema";
-    let manager = SchemaManager::new(&database.connection);
-    let mut report = MigrationReport::default();
-    for step in missing_steps(&manager, database.dialect).await.while_doing(DOING)? {
-        report.added.push(step.name().to_owned());
-    }
-    let has_table = manager.has_table("mqtt_servers").await.while_doing(DOING)?;
-    if !has_table || !has_a_server(&database.connection).await? {
+    let mut report = missing_schema(database).await?;
+    let has_table = SchemaManager::new(&database.connection).has_table("mqtt_servers").await;
+    if !has_table.while_doing(COMPARING)? || !has_a_server(&database.connection).await? {
         report.added.push(DEFAULT_SERVER.to_owned());
     }
     Ok(report)
+}
+
+/// The tables, columns and indexes that are missing now.
+pub async fn missing_schema(database: &Database) -> Result<MigrationReport, StoreError> {
+    let manager = SchemaManager::new(&database.connection);
+    let missing = missing_steps(&manager, database.dialect).await.while_doing(COMPARING)?;
+    Ok(MigrationReport { added: missing.iter().map(|step| step.name().to_owned()).collect() })
 }
 
 async fn missing_steps(manager: &SchemaManager<'_>, dialect: Dialect) -> Result<Vec<Step>, DbErr> {
@@ -111,7 +114,7 @@ async fn add_what_is_missing(
     let manager = SchemaManager::new(session);
     let mut report = MigrationReport::default();
     for step in steps(dialect.backend()) {
-        if step.is_missing(&manager).await.while_doing("comparing the schema")? {
+        if step.is_missing(&manager).await.while_doing(COMPARING)? {
             step.up(&manager).await.while_doing("adding to the schema")?;
             report.added.push(step.name().to_owned());
         }

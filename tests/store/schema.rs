@@ -37,11 +37,28 @@ on_every_database! {
     what_a_broken_off_migration_lacks_is_added
     plan_lists_additions_and_changes_nothing
     default_broker_is_inserted_once
+    id_of_a_removed_flow_is_never_given_again
     foreign_table_is_refused_unchanged
 }
 
 async fn connect(test: &TestDatabase) -> Database {
     Database::connect(test.settings(), 2).await.unwrap()
+}
+
+/// A dead letter of the removed flow would otherwise go to another one.
+async fn id_of_a_removed_flow_is_never_given_again(test: TestDatabase) {
+    let database = connect(&test).await;
+    migrate(&database).await.unwrap();
+    let mut ids = Vec::new();
+    for code in ["a", "b"] {
+        test.execute(&format!(
+            "INSERT INTO flows (code, description, topic, action, payload_schema) VALUES ('{code}', '', 't', 'STORE_DB', '{{}}')"
+        ))
+        .await;
+        ids.push(test.value::<i64>("SELECT MAX(id) FROM flows").await);
+        test.execute("DELETE FROM flows").await;
+    }
+    assert!(ids[0] < ids[1], "{ids:?}");
 }
 
 async fn from_nothing_everything_is_made(test: TestDatabase) {

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::input::{FileArgument, confirm, file_argument};
-use crate::cli::output::{CommandReport, OutputOptions, print_error, visible};
+use crate::cli::output::{CommandReport, OutputOptions, print_error, remedy_line, visible};
 use crate::cli::{DIFFERENT, FAILURE};
 use crate::control::{Control, ControlError, FilePlan, PlanEffects, PlannedChange, check_file};
 use crate::domain::edit_history::NewEdit;
@@ -166,14 +166,9 @@ fn invalid(name: &str, problems: &[FileProblem]) -> ControlError {
 
 /// Two lines for each problem, as compilers write them.
 pub(super) fn located_lines(name: &str, problems: &[FileProblem]) -> String {
-    let lines = problems.iter().map(|problem| {
-        let remedy = if problem.remedy.is_empty() {
-            String::new()
-        } else {
-            format!("  {}\n", visible(&problem.remedy))
-        };
-        format!("{}\n{remedy}", visible(&problem.line(name)))
-    });
+    let lines = problems
+        .iter()
+        .map(|problem| format!("{}\n{}", visible(&problem.line(name)), remedy_line(&problem.remedy)));
     lines.collect()
 }
 

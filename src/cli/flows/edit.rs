@@ -85,7 +85,7 @@ pub(super) async fn add(
     control: &Control,
     code: &str,
     fields: FlowFields,
-    last_msg_id: i64,
+    last_msg_id: Option<i64>,
 ) -> Result<CommandReport, ControlError> {
     let added = control.add_flow(code, &fields.edit()?, last_msg_id).await?;
     Ok(report("Added", &[added]))

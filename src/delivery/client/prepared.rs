@@ -49,7 +49,7 @@ pub(super) struct PreparedOptions {
 
 impl PreparedOptions {
     /// Prepares options. What needs no change is taken from `known`, an earlier preparation.
-    fn new(
+    pub(super) fn new(
         options: &DeliveryOptions,
         known: Option<&Self>,
         allowed: &CredentialSettings,

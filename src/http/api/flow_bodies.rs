@@ -28,7 +28,7 @@ pub(super) struct NewFlowBody {
     description: Option<ApiText>,
     /// Whether the flow gets messages; true by default.
     enabled: Option<bool>,
-    /// Last sequence number, to continue the numbers of a removed flow.
+    /// Begin after this sequence number. Without it, the numbers of a removed flow with this code go on.
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 9_000_000_000_000_000_000_i64)]
     pub(super) last_msg_id: Option<Whole>,
 }

@@ -49,8 +49,8 @@ pub(super) async fn add_flow(
     thread
         .run_as(&caller, async move |control| {
             let flow: NewFlowBody = body.parse()?;
-            let (code, last_msg_id) = (flow.code.0.clone(), flow.last_msg_id.map_or(0, |last| last.0));
-            if last_msg_id < 0 {
+            let (code, last_msg_id) = (flow.code.0.clone(), flow.last_msg_id.as_ref().map(|last| last.0));
+            if last_msg_id.is_some_and(|last| last < 0) {
                 return Err(ApiProblem::bad_request("body: last_msg_id: a number from 0 is expected"));
             }
             let added = control.add_flow(&code, &flow.edit(), last_msg_id).await?;

@@ -375,7 +375,7 @@ async fn answer_new(control: &Control, fields: &Fields) -> Result<FormAnswer, Ap
     if fields.get("do") == "test" {
         return Ok(FormAnswer::tried(tried(control, TestedFlow::New(code, &edit), fields).await?));
     }
-    match control.add_flow(code, &edit, 0).await {
+    match control.add_flow(code, &edit, None).await {
         Ok(added) => Ok(FormAnswer::Saved(added)),
         Err(ControlError::Invalid { problems }) => {
             Ok(FormAnswer::refused(problems, TestInputs::of_form(fields)))

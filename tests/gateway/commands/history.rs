@@ -43,7 +43,7 @@ fn every_edit_is_an_entry(world: World) {
     assert_eq!(page["history"], serde_json::json!([entries[1]]));
     assert!(fails(&world, &["flows", "history", "temp"]).contains("there is no flow \"temp\""));
     world.flow("SQL", "sql").insert(&world.sql);
-    assert!(succeeds(&world, &["flows", "history", "SQL"]).contains("There are no edits"));
+    assert!(succeeds(&world, &["flows", "history", "SQL"]).contains("No edit was found"));
 }
 
 fn a_flow_goes_back_to_an_entry(world: World) {
@@ -77,6 +77,9 @@ fn a_removed_flow_comes_back_with_its_numbers(world: World) {
     let back = succeeds(&world, &["flows", "rollback", "TEMP", "--to", &id(&entries[1])]);
     assert!(back.contains("It counts from sequence number 42."), "{back}");
     assert_eq!(world.last_msg_id("TEMP"), Some(41));
+    succeeds(&world, &["flows", "remove", "TEMP", "--yes"]);
+    let again = add_temp(&world, "t");
+    assert!(again.contains("It counts from sequence number 42."), "{again}");
     world.sql.run("DELETE FROM flows");
     let unknown = fails(&world, &["flows", "rollback", "TEMP", "--to", &id(&entries[1])]);
     assert!(unknown.contains("--last-msg-id"), "{unknown}");

@@ -27,6 +27,25 @@ fn brokers_are_added_tested_and_removed(world: World) {
     assert!(fails(&world, &["servers", "remove", &second]).contains("--yes"));
     succeeds(&world, &["servers", "remove", &second, "--yes"]);
     assert!(fails(&world, &["servers", "show", &second]).contains("servers list"));
+    succeeds(&world, &["servers", "remove", &first, "--yes"]);
+    succeeds(&world, &["servers", "add", "--host", "127.0.0.1", "--port", &port]);
+    succeeds(&world, &["servers", "test"]);
+}
+
+fn secrets_that_cannot_be_read_are_named(world: World) {
+    let add = ["servers", "add", "--host", "h", "--username", "me", "--password", "file:/etc/passwd"];
+    let added = succeeds(&world, &[&add[..], &["--tls", "true", "--ca-file", "/nowhere/ca.pem"]].concat());
+    for words in ["warning: password: file:/etc/passwd is refused", "warning: tls: ca_file /nowhere/ca.pem"] {
+        assert!(added.contains(words), "{added}");
+    }
+    let options = |secret: &str| format!(r#"{{"delivery": {{"signing_secrets": ["{secret}"]}}}}"#);
+    let add = ["flows", "add", "P", "--topic", "p", "--action", "POST_ENDPOINT", "--endpoint-url"];
+    let added =
+        succeeds(&world, &[&add[..], &["http://127.0.0.1:9/", "--options", &options("abc")]].concat());
+    assert!(added.contains("signing_secrets[0]: a signing secret is whsec_"), "{added}");
+    succeeds(&world, &["flows", "edit", "P", "--options", &options("env:HOME")]);
+    let checked = succeeds(&world, &["flows", "validate", "P"]);
+    assert!(checked.contains("env:HOME is refused"), "{checked}");
 }
 
 fn passwords_are_never_shown(world: World) {
@@ -70,5 +89,6 @@ fn unusable_brokers_are_refused(world: World) {
 on_each_database!(
     brokers_are_added_tested_and_removed,
     passwords_are_never_shown,
+    secrets_that_cannot_be_read_are_named,
     unusable_brokers_are_refused,
 );

@@ -349,7 +349,9 @@ impl DeliveryQueue {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
-        if let Some(destination) = loaded.destination.filter(|_| queue.destination.is_none()) {
+        let has_rows = !loaded.items.is_empty() || loaded.is_behind;
+        let destination = loaded.destination.filter(|_| has_rows && queue.destination.is_none());
+        if let Some(destination) = destination {
             if queue.goes_elsewhere(None, &destination) {
                 // The next call of `follow` reports the change, and then the flow loads again.
                 return queue.load_later(now);

@@ -39,8 +39,10 @@ pub struct TableWork {
     lease_until: Moment,
     /// When the running renewal began.
     renewal_began_at: Moment,
-    /// A sweep has determined the rows that were not announced, as those that existed at startup.
+    /// A sweep has determined the rows that existed at startup.
     ready: bool,
+    /// The table may have rows that were not announced, and no sweep has found them yet.
+    searching: bool,
     /// Outcomes of posts that are not written yet.
     outcomes: Vec<Outcome>,
     flush: Flush,
@@ -93,6 +95,7 @@ impl TableWork {
             renewal_began_at: Moment::ZERO,
             next_regular: None,
             ready: false,
+            searching: false,
             outcomes: Vec::new(),
             flush: Flush::Idle,
             tasks: BTreeSet::new(),
@@ -131,10 +134,9 @@ impl TableWork {
         self.outcomes.push(outcome);
     }
 
-    /// Passes committed messages to the queue. Until the first sweep, older rows may be in the table and must be posted
-    /// first.
+    /// Passes committed messages to the queue. Until a sweep, older rows may be in the table and must be posted first.
     pub fn deliver(&self, queue: &mut DeliveryQueue, items: Vec<OutboxItem>, now: Moment) {
-        if self.ready {
+        if self.ready && !self.searching {
             queue.deliver(items, now);
         } else {
             queue.committed(&CommittedRows::from_items(&items), now);
@@ -252,10 +254,10 @@ impl TableWork {
         now < self.lease_until
     }
 
-    /// Records that the table may have rows that were not announced. They come before later ones, so nothing is
-    /// delivered from memory before a sweep has found them.
+    /// Records that the table may have rows that were not announced. They come before later ones, so all later ones are
+    /// loaded until a sweep has found them.
     pub fn search_rows(&mut self) {
-        self.ready = false;
+        self.searching = true;
         self.want(MaintenanceTask::ThoroughSweep);
     }
 
@@ -277,8 +279,7 @@ impl TableWork {
         !is_first
     }
 
-    /// Records the rows that a sweep found, `claimed` of them from other processes. Returns whether messages may be
-    /// delivered from memory from now on.
+    /// Records the rows that a sweep found, `claimed` of them from other processes. Returns whether it was the first.
     pub fn swept(
         &mut self,
         sweep: MaintenanceTask,
@@ -292,9 +293,10 @@ impl TableWork {
         } else {
             queue.swept(waiting, now);
         }
-        // Another sweep may be wanted since this one began.
-        let is_complete = !self.tasks.contains(&MaintenanceTask::ThoroughSweep);
-        is_complete && !std::mem::replace(&mut self.ready, true)
+        // Another one may be wanted since this one began.
+        let is_wanted = self.tasks.contains(&MaintenanceTask::ThoroughSweep);
+        self.searching &= sweep != MaintenanceTask::ThoroughSweep || is_wanted;
+        !std::mem::replace(&mut self.ready, true)
     }
 
     /// Records a failed access. Returns the delay before the next one. `random_unit`, from 0 to 1, spreads the delays.

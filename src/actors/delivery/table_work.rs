@@ -144,7 +144,7 @@ impl DeliveryActor {
                     Ok((lease, has_abandoned)) => {
                         match lease {
                             Lease::Held if delivery.work.holds_lease(delivery.now()) => delivery.keep_lease(),
-                            Lease::Held | Lease::Acquired => delivery.begin_lease(),
+                            lease => delivery.begin_lease(lease),
                         }
                         if has_abandoned {
                             // A sweep claims them.
@@ -166,10 +166,12 @@ impl DeliveryActor {
         self.work.lease_renewed();
     }
 
-    fn begin_lease(&mut self) {
+    fn begin_lease(&mut self, lease: Lease) {
         self.record_success();
         if self.work.lease_begun(&mut self.queue, self.born.elapsed()) {
-            log::warn!("The outbox lease expired: another process may post some messages again");
+            log::warn!("The outbox lease may have expired: another process may post some messages again");
+        }
+        if lease == Lease::Acquired {
             // Outcomes that were not written may be dropped with it.
             self.unwritten_dead.clear();
         }

@@ -18,10 +18,10 @@ impl DeliveryQueue {
             queue.destination = Some(found.destination.clone());
             queue.goes_elsewhere(before.remove(&found.flow).as_ref(), &found.destination)
         });
-        before.retain(|flow, destination| self.forgets(*flow, destination));
-        let on_hold =
-            before.into_iter().filter(|(_, destination)| !matches!(destination, Destination::Url(_)));
-        let restarted = changed.iter().map(|found| found.flow).chain(on_hold.map(|(flow, _)| flow));
+        before.retain(|flow, destination| {
+            self.forgets(*flow, destination) && !matches!(destination, Destination::Url(_))
+        });
+        let restarted = changed.iter().map(|found| found.flow).chain(before.into_keys());
         self.restart(&restarted.collect(), now);
         changed
     }

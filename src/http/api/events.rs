@@ -121,7 +121,7 @@ async fn send_events(
         if chunks.send(text.into()).await.is_err() {
             return;
         }
-        let until = ends_at.min(Instant::now() + HEARTBEAT_INTERVAL);
+        let until = ends_at.min(checked_at + HEARTBEAT_INTERVAL);
         let next = tokio::select! {
             next = next_chunk(&mut listener, &filter, until) => next,
             () = chunks.closed() => return,

@@ -1,7 +1,8 @@
 //! Replays dead letters: puts each through its flow as the flow is now, and deletes it, in one transaction.
 //!
 //! A step locks the rows of its letters first, and then the rows of the flows, both ascending by primary key. Workers
-//! and delivery only insert dead letters, so the order of their locks is unaffected. Two replays of the same letters
+//! and delivery only insert dead letters, so the order of their locks is unaffected. The owner of new posts comes
+//! before the posts, as in a claim. Two replays of the same letters
 //! wait for each other, and the second one finds no rows. After a kill each letter is either replayed or unchanged.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -317,7 +318,12 @@ impl LetterReplay {
     /// Its lease is over, so that a living process claims the posts.
     async fn add_owner(&self, transaction: &DatabaseTransaction, owner: &str) -> Result<(), StoreError> {
         let dialect = self.database.dialect;
-        let row = format!("SELECT ?, {}", dialect.now());
+        // A present row is not touched, because its owner has to renew it meanwhile.
+        let row = format!(
+            "SELECT owners.owner, {} FROM (SELECT ? AS owner) AS owners \
+             WHERE owners.owner NOT IN (SELECT owner FROM outbox_owners)",
+            dialect.now()
+        );
         let sql = dialect.insert_unless_there("outbox_owners (owner, lease_until)", &row);
         let insert = statement(dialect.backend(), sql, [Value::from(owner)]);
         transaction.execute_raw(insert).await.map(|_| ()).while_doing("adding the owner of posts")

@@ -30,6 +30,7 @@ use sea_orm::{
 };
 
 use self::keys::rows_with;
+pub(super) use self::lease::owner_insertion;
 pub use self::lease::{LEASE, Lease};
 pub use self::operate::{
     WaitingDeliveries, WaitingPost, cancel_deliveries, count_waiting, delivery_keys, retry_deliveries,

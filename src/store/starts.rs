@@ -9,6 +9,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 
 use super::connect::Database;
 use super::error::{StoreError, While};
+use super::outbox::{LEASE, owner_insertion};
 use super::statement::statement;
 use crate::domain::batch::Lane;
 use crate::domain::identity::{
@@ -361,7 +362,9 @@ impl<C: ConnectionTrait> StartsSession<'_, C> {
             StartState::Running.as_str().into(),
         ];
         self.execute(&sql, values).await?;
-        Ok(())
+        // Its workers may number posts before its delivery takes the lease.
+        let owner = owner_insertion(self.database.dialect, directory.inbox_id.as_str(), LEASE);
+        self.connection.execute_raw(owner).await.map(|_| ()).while_doing(DOING)
     }
 
     async fn rows<R: FromQueryResult>(

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
@@ -31,6 +32,7 @@ use crate::domain::routing::RoutingTable;
 use crate::store::connect::{Database, answer_timeout, with_timeout};
 use crate::store::dead_letters::{LETTER_COLUMNS, dead_letter};
 use crate::store::error::{ErrorClass, StoreError, While};
+use crate::store::outbox::owner_insertion;
 use crate::store::sentence::sentence;
 use crate::store::statement::statement;
 
@@ -263,7 +265,9 @@ impl LetterReplay {
         let mut processed = processor.into_outcome();
         let (replayed, changes) = sort_results(&letters, &messages, &mut processed);
         if !processed.posts.is_empty() {
-            self.add_owner(transaction, &step.inbox_id).await?;
+            // If its process is long gone, another one claims the posts.
+            let owner = owner_insertion(dialect, &step.inbox_id, Duration::ZERO);
+            transaction.execute_raw(owner).await.while_doing("adding the owner of posts")?;
         }
         write_rows(transaction, &WriteContext::new(&self.database, &rules), &processed).await?;
         write_counters(transaction, dialect, &processed.counters).await?;
@@ -312,21 +316,6 @@ impl LetterReplay {
         };
         let entry = BatchEntry { record: record.into(), flows, reports_invalid_payload: true };
         Addressed { letter, path, entry }
-    }
-
-    /// Adds the owner of new posts, if its process is long gone. Only posts of known owners keep later ones waiting.
-    /// Its lease is over, so that a living process claims the posts.
-    async fn add_owner(&self, transaction: &DatabaseTransaction, owner: &str) -> Result<(), StoreError> {
-        let dialect = self.database.dialect;
-        // A present row is not touched, because its owner has to renew it meanwhile.
-        let row = format!(
-            "SELECT owners.owner, {} FROM (SELECT ? AS owner) AS owners \
-             WHERE owners.owner NOT IN (SELECT owner FROM outbox_owners)",
-            dialect.now()
-        );
-        let sql = dialect.insert_unless_there("outbox_owners (owner, lease_until)", &row);
-        let insert = statement(dialect.backend(), sql, [Value::from(owner)]);
-        transaction.execute_raw(insert).await.map(|_| ()).while_doing("adding the owner of posts")
     }
 
     /// Counts the rows of the flows in the outbox. The owners lead to its index.

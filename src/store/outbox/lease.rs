@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use super::{Outbox, micros};
+use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// Duration of a lease. It is renewed several times within it.
 pub const LEASE: Duration = Duration::from_mins(1);
@@ -20,6 +22,18 @@ pub enum Lease {
     Held,
     /// The lease begins now: there was none, or it had expired and others may have claimed the rows.
     Acquired,
+}
+
+/// The statement that adds an owner unless it is there. Only posts of known owners keep later ones of others waiting. A
+/// present row is not touched, because its owner has to renew it meanwhile.
+pub(in crate::store) fn owner_insertion(dialect: Dialect, owner: &str, lease: Duration) -> Statement {
+    let row = format!(
+        "SELECT owners.owner, {} FROM (SELECT ? AS owner) AS owners \
+         WHERE owners.owner NOT IN (SELECT owner FROM outbox_owners)",
+        dialect.now_plus_micros()
+    );
+    let sql = dialect.insert_unless_there("outbox_owners (owner, lease_until)", &row);
+    statement(dialect.backend(), sql, [Value::from(micros(lease)), owner.into()])
 }
 
 #[derive(Debug, FromQueryResult)]

@@ -156,7 +156,7 @@ fn letters_are_listed_shown_and_discarded(world: World) {
     assert_eq!(document(&world, &["show", "9"], 1)["error"]["kind"], "not_found");
 
     let unconfirmed = document(&world, &["replay", "--flow", "f"], 1);
-    assert_eq!(unconfirmed["error"]["problems"][0]["field"], "yes");
+    assert_eq!(unconfirmed["error"]["problems"][0]["field"], "--yes");
     let rehearsed = document(&world, &["replay", "--flow", "f", "--dry-run"], 1);
     assert_eq!(rehearsed["outcomes"][0]["reason"], "flow_disabled");
     let refused = document(&world, &["replay", "1"], 1);

@@ -46,7 +46,7 @@ fn cancelled_post_lets_the_next_ones_pass(world: World) {
     let sink = Sink::new();
     let _gateway = start_with_late_posts(&world, &sink);
     let first = document(&world, &["list"], 0)["deliveries"][0]["first_key"].as_str().unwrap().to_owned();
-    assert_eq!(document(&world, &["cancel", &first], 1)["error"]["problems"][0]["field"], "yes");
+    assert_eq!(document(&world, &["cancel", &first], 1)["error"]["problems"][0]["field"], "--yes");
 
     assert_eq!(document(&world, &["cancel", &first, "--yes"], 0)["cancelled"], 1);
     sink.answer_with(200);

@@ -23,8 +23,8 @@ const PUBLIC_DELIVERY: &[&str] = &[
     "timeout_seconds",
 ];
 
-/// Paths of files, and a hash.
-const PUBLIC_TLS: &[&str] = &["ca_file", "cert_file", "key_file", "pinned_sha256"];
+/// Options with the path of a file. Somebody may have written the file's content there, so only a path is shown.
+const TLS_FILES: &[&str] = &["ca_file", "cert_file", "key_file"];
 
 /// A secret as it is shown: a reference as it is, any other text hidden.
 #[must_use]
@@ -82,10 +82,16 @@ fn hide(value: &mut Value, path: &mut Vec<String>) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| hide(item, path)),
+        Value::String(text) if text.starts_with('/') && names_tls_file(path) => {}
         Value::String(text) => *value = Value::String(shown_secret(text).to_owned()),
         Value::Number(_) => *value = Value::String(HIDDEN.to_owned()),
         Value::Bool(_) | Value::Null => {}
     }
+}
+
+fn names_tls_file(path: &[String]) -> bool {
+    matches!(path, [delivery, tls, name]
+        if delivery == "delivery" && tls == "tls" && TLS_FILES.contains(&name.as_str()))
 }
 
 pub(super) fn is_public(path: &[String]) -> bool {
@@ -93,7 +99,7 @@ pub(super) fn is_public(path: &[String]) -> bool {
         [delivery, name] if delivery == "delivery" => PUBLIC_DELIVERY.contains(&name.as_str()),
         [delivery, group, name] if delivery == "delivery" => match group.as_str() {
             "auth" => name == "type",
-            "tls" => PUBLIC_TLS.contains(&name.as_str()),
+            "tls" => name == "pinned_sha256",
             _ => false,
         },
         _ => false,
@@ -121,14 +127,14 @@ mod tests {
         let text = r#"{"also_post": true, "secret": 7, "delivery": {
             "method": "PUT", "success": ["2xx"], "batch": {"max_messages": 3}, "headres": {"X-Key": "s3cret"},
             "headers": {"X-Key": "s3cret", "X-Ref": "env:MQTT_KEY"}, "signing_secrets": ["s3cret", "file:/run/s"],
-            "tls": {"ca_file": "/run/ca.pem", "key": "s3cret"},
+            "tls": {"ca_file": "/run/ca.pem", "key_file": "s3cret", "key": "/s3cret", "pinned_sha256": "00"},
             "auth": {"type": "basic", "username": "me", "password": "plain:env:s3cret"}}}"#;
         assert_eq!(
             shown_options(text),
             json!({"also_post": true, "secret": "***", "delivery": {
                 "method": "PUT", "success": ["2xx"], "batch": {"max_messages": 3}, "headres": {"X-Key": "***"},
                 "headers": {"X-Key": "***", "X-Ref": "env:MQTT_KEY"}, "signing_secrets": ["***", "file:/run/s"],
-                "tls": {"ca_file": "/run/ca.pem", "key": "***"},
+                "tls": {"ca_file": "/run/ca.pem", "key_file": "***", "key": "***", "pinned_sha256": "00"},
                 "auth": {"type": "basic", "username": "***", "password": "***"}}})
         );
         assert_eq!(shown_options("{\"a\": \"s3cret"), json!("***"));

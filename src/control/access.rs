@@ -31,6 +31,10 @@ pub struct Caller {
 }
 
 impl Caller {
+    fn of_file() -> Self {
+        Self { token: "ADMIN_TOKEN_FILE".to_owned(), scope: TokenScope::Admin }
+    }
+
     /// Whether the token is that of a command for one request. The command deletes it when the answer has begun.
     #[must_use]
     pub fn is_command(&self) -> bool {
@@ -71,6 +75,18 @@ impl KnownTokens {
     fn tokens(&self) -> &[StoredToken] {
         self.of_table.as_ref().map(|(_, tokens)| tokens.as_slice()).unwrap_or_default()
     }
+
+    /// The caller with this token, if it was read within [`MAX_AGE`].
+    fn fresh_caller(&self, given: &TokenHash) -> Option<Caller> {
+        if let Some((at, Some(hash))) = &self.of_file
+            && at.elapsed() < MAX_AGE
+            && hash.matches(given)
+        {
+            return Some(Caller::of_file());
+        }
+        let (at, tokens) = self.of_table.as_ref().filter(|(at, _)| at.elapsed() < MAX_AGE)?;
+        find(tokens, given, at.elapsed()).ok()
+    }
 }
 
 impl TokenAccess {
@@ -80,24 +96,26 @@ impl TokenAccess {
         Self { control, born: Instant::now(), known: Mutex::default() }
     }
 
+    /// The caller with this token by what is in memory. Without waiting: nobody if it is being read.
+    #[must_use]
+    pub fn remembered(&self, given: &TokenHash) -> Option<Caller> {
+        self.known.try_lock().ok()?.fresh_caller(given)
+    }
+
     /// The caller with this token.
-    pub async fn check(&self, token: &str, peer: IpAddr) -> Result<Caller, AccessRefusal> {
-        let given = TokenHash::of_token(token);
+    pub async fn check(&self, given: &TokenHash, peer: IpAddr) -> Result<Caller, AccessRefusal> {
         let mut known = self.known.lock().await;
-        if self.is_of_file(&mut known, &given) {
-            return Ok(Caller { token: "ADMIN_TOKEN_FILE".to_owned(), scope: TokenScope::Admin });
+        if self.is_of_file(&mut known, given) {
+            return Ok(Caller::of_file());
         }
-        let is_fresh = |at: &Instant| at.elapsed() < MAX_AGE;
-        if let Some((at, tokens)) = known.of_table.as_ref().filter(|(at, _)| is_fresh(at))
-            && let Ok(caller) = find(tokens, &given, at.elapsed())
-        {
+        if let Some(caller) = known.fresh_caller(given) {
             return Ok(caller);
         }
-        let is_stale = !known.of_table.as_ref().is_some_and(|(at, _)| is_fresh(at));
+        let is_stale = known.of_table.as_ref().is_none_or(|(at, _)| at.elapsed() >= MAX_AGE);
         let blocked = known.failed.blocked_for(peer, self.born.elapsed());
         if is_stale || blocked.is_none() {
             self.read(&mut known).await?;
-            if let Ok(caller) = find(known.tokens(), &given, Duration::ZERO) {
+            if let Ok(caller) = find(known.tokens(), given, Duration::ZERO) {
                 return Ok(caller);
             }
         }
@@ -105,14 +123,14 @@ impl TokenAccess {
             return Err(AccessRefusal::Blocked(wait));
         }
         known.failed.count(peer, self.born.elapsed());
-        Err(find(known.tokens(), &given, Duration::ZERO).err().unwrap_or(AccessRefusal::Wrong))
+        Err(find(known.tokens(), given, Duration::ZERO).err().unwrap_or(AccessRefusal::Wrong))
     }
 
     /// The caller with a token that was accepted before, for a session. Counts no failed attempt.
     pub async fn check_again(&self, given: &TokenHash) -> Result<Caller, AccessRefusal> {
         let mut known = self.known.lock().await;
         if self.is_of_file(&mut known, given) {
-            return Ok(Caller { token: "ADMIN_TOKEN_FILE".to_owned(), scope: TokenScope::Admin });
+            return Ok(Caller::of_file());
         }
         if known.of_table.as_ref().is_none_or(|(at, _)| at.elapsed() >= MAX_AGE) {
             self.read(&mut known).await?;

@@ -52,7 +52,7 @@ async fn admit(request: &ServiceRequest) -> Result<(Caller, TokenHash), ApiProbl
         return Err(ApiProblem::unauthorised("the request has no token"));
     };
     let hash = TokenHash::of_token(&token);
-    let caller = thread.caller(token, peer).await?;
+    let caller = thread.caller(hash, peer).await?;
     // No database has a name with U+0000.
     if request.path().contains("%00") {
         return Err(ApiProblem::unknown_path());

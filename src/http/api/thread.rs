@@ -169,7 +169,10 @@ impl ApiThread {
     }
 
     /// The caller with this token.
-    pub(in crate::http) async fn caller(&self, token: String, peer: IpAddr) -> Result<Caller, ApiProblem> {
+    pub(in crate::http) async fn caller(&self, token: TokenHash, peer: IpAddr) -> Result<Caller, ApiProblem> {
+        if let Some(caller) = self.access.remembered(&token) {
+            return Ok(caller);
+        }
         let access = Arc::clone(&self.access);
         let checked = self.spawn(async move || access.check(&token, peer).await).await?;
         checked.map_err(|refusal| refused(&refusal, peer))
@@ -183,6 +186,9 @@ impl ApiThread {
 
     /// The caller whose token was accepted before.
     pub(in crate::http) async fn caller_again(&self, token: TokenHash) -> Result<Caller, AccessRefusal> {
+        if let Some(caller) = self.access.remembered(&token) {
+            return Ok(caller);
+        }
         let access = Arc::clone(&self.access);
         let checked = self.spawn(async move || access.check_again(&token).await).await;
         checked.unwrap_or_else(|problem| Err(AccessRefusal::Unavailable(problem.to_string())))

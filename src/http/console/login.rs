@@ -58,7 +58,7 @@ pub(super) async fn log_in(
     }
     let peer = request.peer_addr().ok_or_else(ApiProblem::internal)?.ip();
     let hash = TokenHash::of_token(&token);
-    match thread.caller(token, peer).await {
+    match thread.caller(hash, peer).await {
         Ok(caller) => Ok(opened(&guest, &sessions, &sessions.add(Some(hash), caller, Instant::now()), next)),
         Err(problem) => again(problem.status_code(), format!("You are not logged in: {problem}.")),
     }

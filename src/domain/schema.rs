@@ -15,6 +15,7 @@
 mod field_type;
 mod fields;
 mod json_schema;
+mod work;
 
 use serde_json::Value;
 use thiserror::Error;

@@ -6,10 +6,11 @@
 
 use std::fmt::{self, Write};
 
-use jsonschema::Validator;
+use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use super::super::payload::Payload;
+use super::work::SchemaWork;
 use super::{SchemaError, ValidationError};
 
 /// Maximum nesting depth; `serde_json` rejects the 128th level.
@@ -20,8 +21,16 @@ const MAX_NODES: usize = 100_000;
 /// Maximum length of an error. The error of the crate contains the invalid value in full length.
 const MAX_PROBLEM_BYTES: usize = 500;
 
+/// Maximum visits of values to describe an error. Each visit can leave an error in memory.
+const MAX_DESCRIBED: usize = 100_000;
+/// Maximum steps of a `pattern` with look-around or back-references. Other patterns take linear time.
+const MAX_PATTERN_STEPS: usize = 10_000;
+
 #[derive(Debug)]
-pub(super) struct JsonSchema(Validator);
+pub(super) struct JsonSchema {
+    validator: Validator,
+    work: SchemaWork,
+}
 
 impl JsonSchema {
     /// Compiles a schema. References to other schemas are errors, because remote schemas are never fetched.
@@ -32,8 +41,11 @@ impl JsonSchema {
         }
         let schema: Value = serde_json::from_str(schema.text())
             .map_err(|error| SchemaError::JsonSchema(error.to_string()))?;
-        let validator = jsonschema::options().offline().build(&schema);
-        validator.map(JsonSchema).map_err(|error| SchemaError::JsonSchema(shortened(&error)))
+        let work = SchemaWork::measure(&schema).map_err(SchemaError::JsonSchema)?;
+        let patterns = PatternOptions::fancy_regex().backtrack_limit(MAX_PATTERN_STEPS);
+        let validator = jsonschema::options().offline().with_pattern_options(patterns).build(&schema);
+        let validator = validator.map_err(|error| SchemaError::JsonSchema(shortened(&error)))?;
+        Ok(Self { validator, work })
     }
 
     pub(super) fn validate(&self, payload: &Payload<'_>) -> Result<(), ValidationError> {
@@ -48,7 +60,15 @@ impl JsonSchema {
         }
         let value: Value = serde_json::from_str(payload.text())
             .map_err(|error| ValidationError::UnfitForJsonSchema(error.to_string()))?;
-        self.0.validate(&value).map_err(|error| ValidationError::JsonSchema {
+        if self.validator.is_valid(&value) {
+            return Ok(());
+        }
+        let visits = self.work.visits(payload.depth()).saturating_mul(payload.nodes());
+        if visits > MAX_DESCRIBED {
+            let problem = "the payload does not match the schema, and is too large to say where".to_owned();
+            return Err(ValidationError::JsonSchema { path: String::new(), problem });
+        }
+        self.validator.validate(&value).map_err(|error| ValidationError::JsonSchema {
             path: error.instance_path().to_string(),
             problem: shortened(&error),
         })

@@ -220,6 +220,122 @@ fn large_json_schema_is_rejected() {
     assert!(error.contains("100006 values and names, 100000 are allowed"), "{error}");
 }
 
+const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
+
+/// Expressions such as `{"op": "and", "of": …}` around a number.
+fn expression_schema() -> String {
+    let operation = |name: &str| {
+        let members = json!({"op": {"const": name}, "of": {"$ref": "#/$defs/e"}});
+        json!({"type": "object", "properties": members})
+    };
+    let e = json!({"anyOf": [{"type": "number"}, operation("and"), operation("or")]});
+    json!({"$schema": DRAFT, "properties": {"e": {"$ref": "#/$defs/e"}}, "$defs": {"e": e}}).to_string()
+}
+
+#[test]
+fn branches_of_a_recursive_schema_do_not_multiply() {
+    let nested = |levels: usize, innermost: &str| {
+        format!(r#"{{"e":{}{innermost}{}}}"#, r#"{"op":"and","of":"#.repeat(levels), "}".repeat(levels))
+    };
+    let schema = expression_schema();
+    assert_eq!(check(&schema, &nested(100, "1")), Ok(()));
+    let problem = message(&schema, &nested(100, "null"));
+    assert_eq!(problem, r#"at "": the payload does not match the schema, and is too large to say where"#);
+    let problem = message(&schema, &nested(3, "null"));
+    assert!(problem.contains("is not valid under any of the schemas"), "{problem}");
+}
+
+/// How the definition with this number is referred to, and the members that name it.
+struct Naming {
+    reference: fn(usize) -> String,
+    name: fn(usize) -> Value,
+}
+
+const NAMINGS: [Naming; 3] = [
+    Naming { reference: |n| format!("#/$defs/%64{n}"), name: |_| json!({}) },
+    Naming { reference: |n| format!("#a{n}"), name: |n| json!({"$anchor": format!("a{n}")}) },
+    Naming {
+        reference: |n| format!("https://example.com/s{n}"),
+        name: |n| json!({"$id": format!("https://example.com/s{n}")}),
+    },
+];
+
+/// A schema of 40 definitions, each of which is `step` of a reference to the next one.
+fn chain(Naming { reference, name }: &Naming, step: fn(Value) -> Value) -> String {
+    let definition = |n: usize| {
+        let mut definition = if n == 40 { json!({}) } else { step(json!({"$ref": reference(n + 1)})) };
+        definition.as_object_mut().unwrap().append(name(n).as_object_mut().unwrap());
+        (format!("d{n}"), definition)
+    };
+    let definitions: serde_json::Map<String, Value> = (0..=40).map(definition).collect();
+    json!({"$schema": DRAFT, "$ref": reference(0), "$defs": definitions}).to_string()
+}
+
+#[test]
+fn schema_with_too_many_ways_is_rejected() {
+    let twice = |next: Value| json!({"properties": {"a": {"allOf": [next.clone(), next]}}});
+    let branches = |next: Value| json!({"items": {"if": next.clone(), "then": next}});
+    let patterns = |next: Value| json!({"patternProperties": {"a": next.clone(), "b": next}});
+    for naming in &NAMINGS {
+        for step in [twice, branches, patterns] {
+            let error = PayloadSchema::compile(&chain(naming, step)).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("more than 10000 ways"), "{error}");
+        }
+        let once = |next: Value| json!({"properties": {"a": next.clone(), "b": next}});
+        assert_eq!(check(&chain(naming, once), "{}"), Ok(()));
+    }
+}
+
+#[test]
+fn schema_that_leads_back_to_the_same_value_is_rejected() {
+    let schema =
+        json!({"$schema": DRAFT, "$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}});
+    let error = PayloadSchema::compile(&schema.to_string()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("leads back to its own definition"), "{error}");
+}
+
+#[test]
+fn deeply_nested_definitions_are_rejected() {
+    let schema = |definitions: usize| {
+        let link = |n: usize| {
+            (format!("d{n}"), json!({"properties": {"a": {"$ref": format!("#/$defs/d{}", n + 1)}}}))
+        };
+        let mut chain: serde_json::Map<String, Value> = (0..definitions).map(link).collect();
+        chain.insert(format!("d{definitions}"), json!({}));
+        json!({"$schema": DRAFT, "$ref": "#/$defs/d0", "$defs": chain}).to_string()
+    };
+    assert_eq!(check(&schema(240), "{}"), Ok(()));
+    let error = PayloadSchema::compile(&schema(5_000)).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("nested more than 500 levels deep"), "{error}");
+}
+
+#[test]
+fn deep_payloads_of_recursive_schemas_are_checked() {
+    let schema = |links: usize| {
+        let link = |n: usize| {
+            let next = json!({"$ref": format!("#/$defs/d{}", n + 1)});
+            (format!("d{n}"), json!({"oneOf": [next], "unevaluatedProperties": true}))
+        };
+        let mut chain: serde_json::Map<String, Value> = (0..links).map(link).collect();
+        let last = json!({"properties": {"a": {"$ref": "#/$defs/d0"}}, "not": {"required": ["z"]}});
+        chain.insert(format!("d{links}"), last);
+        json!({"$schema": DRAFT, "$ref": "#/$defs/d0", "$defs": chain}).to_string()
+    };
+    let deep = |innermost: &str| format!("{}{innermost}{}", r#"{"a":"#.repeat(126), "}".repeat(126));
+    // The root, a definition and the branch of each link, the last definition, and what it excludes.
+    assert_eq!(check(&schema(10), &deep("{}")), Ok(()));
+    assert!(check(&schema(10), &deep(r#"{"z":1}"#)).is_err());
+    let error = PayloadSchema::compile(&schema(11)).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("more than 24 definitions for the same value"), "{error}");
+}
+
+#[test]
+fn patterns_that_backtrack_end() {
+    let schema = json!({"$schema": DRAFT, "properties": {"a": {"pattern": "^(?=x)(x+x+)+y$"}}}).to_string();
+    assert_eq!(check(&schema, r#"{"a":"xxy"}"#), Ok(()));
+    assert!(check(&schema, &json!({"a": "x".repeat(5_000)}).to_string()).is_err());
+}
+
 #[test]
 fn json_schema_compares_numbers_as_doubles() {
     let integer =

@@ -162,6 +162,8 @@ impl Reconciliation {
             }
         } else {
             self.resync();
+            // The next pass finds no new flows, but has to send the table.
+            self.work.announce |= pass.lacks_route;
             result.needs_retry = true;
         }
         result

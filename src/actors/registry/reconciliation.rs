@@ -48,8 +48,8 @@ async fn ask(step: &PassStep, pass: &Pass, parts: &RegistryParts) -> Option<BTre
     let with_ids = pass.state.terms().names_subscriptions;
     match step {
         PassStep::Route(table) => {
-            // A router that is down requests the table when it starts.
-            let _ = parts.directory.router.ask(NewRoutingTable { table: Arc::clone(table) }).await;
+            // Without the table, the router would pass over messages of the filters that are subscribed next.
+            parts.directory.router.ask(NewRoutingTable { table: Arc::clone(table) }).await.ok()?;
             Some(BTreeSet::new())
         }
         PassStep::Subscribe(filters) => {

@@ -54,6 +54,8 @@ pub struct Pass {
     wanted: Option<Subscriptions>,
     /// The subscriptions as confirmed so far; `None` after a failed step.
     pub(super) holds: Option<HeldSubscriptions>,
+    /// Whether the router did not get a table.
+    pub(super) lacks_route: bool,
     steps: VecDeque<PassStep>,
 }
 
@@ -202,6 +204,7 @@ impl Pass {
     /// Applies the answer to a step: the filters that the broker refused, or `None` after an error. After an error the
     /// pass ends, and another one follows.
     pub fn apply_answer(&mut self, step: PassStep, refused: Option<BTreeSet<TopicFilter>>) {
+        self.lacks_route |= refused.is_none() && matches!(step, PassStep::Route(_));
         let (Some(mut refused), Some(holds)) = (refused, &mut self.holds) else {
             self.holds = None;
             self.steps.clear();

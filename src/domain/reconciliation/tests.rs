@@ -61,6 +61,7 @@ struct World {
     is_mute: bool,
     /// The connection is lost at the next request.
     loses_connection: bool,
+    is_router_down: bool,
     steps: Vec<String>,
 }
 
@@ -77,6 +78,7 @@ impl World {
             refuses: BTreeSet::new(),
             is_mute: false,
             loses_connection: false,
+            is_router_down: false,
             steps: Vec::new(),
         }
     }
@@ -124,6 +126,9 @@ impl World {
         match step {
             PassStep::Route(table) => {
                 self.steps.push(format!("route {}", names(&table.filters())));
+                if self.is_router_down {
+                    return None;
+                }
                 self.table = Arc::clone(table);
                 return Some(BTreeSet::new());
             }
@@ -241,6 +246,30 @@ fn announced_table_is_sent() {
     world.state.work.announce = true;
     world.run(None);
     assert_eq!(world.take_steps(), ["route a"]);
+}
+
+#[test]
+fn nothing_is_subscribed_without_a_route() {
+    let mut world = World::subscribed(&["a"]);
+    world.is_router_down = true;
+    let result = world.load(flows(&["a", "b"]));
+    assert!(result.needs_retry && result.newly_active.is_empty());
+    assert!(world.run(None).needs_retry);
+    assert_eq!(world.take_steps(), ["route a b"; 2]);
+    world.is_router_down = false;
+    assert_eq!(world.run(None).newly_active, [flow(2, "b")]);
+    assert_eq!(world.take_steps(), ["route a b", "resync a b"]);
+}
+
+#[test]
+fn lost_route_is_repeated_without_a_connection() {
+    let mut world = World::subscribed(&["a"]);
+    world.state.disconnect();
+    world.is_router_down = true;
+    assert!(world.load(flows(&["b"])).needs_retry);
+    world.is_router_down = false;
+    assert!(!world.run(None).needs_retry);
+    assert_eq!(world.take_steps(), ["route a b"; 2]);
 }
 
 #[test]
@@ -416,6 +445,7 @@ enum Input {
     Disconnect,
     LoseConnection,
     Mute(bool),
+    RouterDown(bool),
     Refuse(BTreeSet<TopicFilter>),
     Run,
 }
@@ -435,6 +465,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Disconnect),
         1 => Just(Input::LoseConnection),
         2 => any::<bool>().prop_map(Input::Mute),
+        2 => any::<bool>().prop_map(Input::RouterDown),
         1 => prop::sample::subsequence(vec!["a", "b", "a/+"], 0..3).prop_map(|refused| {
             Input::Refuse(filters(&refused))
         }),
@@ -460,6 +491,7 @@ impl World {
             Input::Disconnect => self.state.disconnect(),
             Input::LoseConnection => self.loses_connection = true,
             Input::Mute(is_mute) => self.is_mute = is_mute,
+            Input::RouterDown(is_down) => self.is_router_down = is_down,
             Input::Refuse(filters) => self.refuses = filters,
             Input::Run => {
                 if self.state.work != PendingWork::default() {
@@ -483,6 +515,7 @@ proptest! {
             world.apply(input, names_subscriptions);
         }
         (world.is_mute, world.loses_connection, world.refuses) = (false, false, BTreeSet::new());
+        world.is_router_down = false;
         if reconnects || !world.state.session.connected {
             world.state.connect(BrokerConnection { names_subscriptions, ..terms() });
         }

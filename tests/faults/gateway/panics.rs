@@ -2,6 +2,7 @@
 
 use crate::soak::verdict::{Posts, judge};
 use test_support::eventually;
+use test_support::mosquitto::Broker;
 use test_support::oracle::Load;
 use test_support::publisher::Message;
 use test_support::sink::Sink;
@@ -99,6 +100,25 @@ fn router_panic_during_drain_is_replaced() {
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
+}
+
+/// A broker of MQTT 3.1.1 names no subscription, so only the table shows the flow of a retained message.
+#[test]
+fn flow_added_without_router_loses_nothing() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    assert!(world.command(&["migrate"]).status.success());
+    world.sql.execute("UPDATE mqtt_servers SET protocol_version = ?", ["3.1.1".into()]);
+    // The delay of the restarts grows, and the sixth leaves time for a reload.
+    world.set("FAILPOINTS", "beat-router=1*off->6*panic(made to panic)->off").set("RESTART_BUDGET", "20");
+    world.flow("first", "first").insert(&world.sql);
+    let retained = Message { retained: true, ..Message::new(&world.topic("added"), "{\"n\": 1}") };
+    world.publish_all([retained]);
+    let mut gateway = world.start_subscribed();
+    gateway.wait_for_line("made to panic; restarting it in 3200 ms");
+    world.flow("added", "added").insert(&world.sql);
+    gateway.signal("HUP");
+    world.wait_for_stored("added", 1);
+    assert_eq!(gateway.stop(), Some(0));
 }
 
 #[test]

@@ -22,12 +22,17 @@ struct ServerEntry {
 /// Without a required version, attempts start with MQTT 5. A refusal is immediate, and an upgraded broker is recognised
 /// without a restart. After a timeout with MQTT 5 the broker gets 3.1.1 until that fails, because each timeout takes
 /// ten seconds.
+///
+/// A broker whose last connection used MQTT 5 is more likely restarting, behind a proxy that accepts connections, or
+/// hung. A connection with 3.1.1 would last although it has no subscription identifiers. So such a broker is rarely
+/// tried with 3.1.1.
 #[derive(Debug, Default)]
 pub(super) struct VersionChoice {
     prescribed: Option<MqttVersion>,
+    /// Number of attempts with MQTT 5 in a row without a valid answer.
     unanswered: u32,
-    v5_worked: bool,
-    v311_worked: bool,
+    /// Version of the last connection.
+    last: Option<MqttVersion>,
     /// Whether an attempt with MQTT 5 has timed out, and none with 3.1.1 has failed since.
     timed_out_on_v5: bool,
 }
@@ -103,9 +108,13 @@ impl ServerEntry {
 /// all.
 const UNANSWERED_BEFORE_FALLBACK: u32 = 2;
 
+/// Number of unanswered attempts before each fallback at a broker whose last connection used MQTT 5. With one broker,
+/// they take five to ten minutes.
+const UNANSWERED_BEFORE_DOWNGRADE: u32 = 20;
+
 impl VersionChoice {
     pub(super) fn first(&self) -> MqttVersion {
-        let is_known_to_be_old = self.v311_worked && self.timed_out_on_v5;
+        let is_known_to_be_old = self.last == Some(MqttVersion::V311) && self.timed_out_on_v5;
         match self.prescribed {
             Some(MqttVersion::V311) => MqttVersion::V311,
             None if is_known_to_be_old => MqttVersion::V311,
@@ -115,8 +124,7 @@ impl VersionChoice {
 
     pub(super) fn record_connected(&mut self, version: MqttVersion) {
         self.unanswered = 0;
-        self.v311_worked = version == MqttVersion::V311;
-        self.v5_worked |= version == MqttVersion::V5;
+        self.last = Some(version);
     }
 
     /// Records a failed attempt. Returns whether to retry at once with MQTT 3.1.1.
@@ -129,26 +137,34 @@ impl VersionChoice {
 
     /// Whether the version may explain a failed attempt without a fallback. The next attempt decides.
     pub(super) fn may_be_version(&self, version: MqttVersion, kind: FailureKind) -> bool {
-        version == MqttVersion::V5 && self.prescribed.is_none() && kind == FailureKind::NotUnderstood
+        version == MqttVersion::V5
+            && self.prescribed.is_none()
+            && self.last != Some(MqttVersion::V5)
+            && kind == FailureKind::NotUnderstood
     }
 
     fn suggests_v311(&mut self, kind: FailureKind) -> bool {
         match kind {
             FailureKind::VersionRefused => true,
-            FailureKind::NotUnderstood => {
+            FailureKind::NotUnderstood | FailureKind::Silent => {
                 self.unanswered = self.unanswered.saturating_add(1);
-                self.v311_worked || self.unanswered >= UNANSWERED_BEFORE_FALLBACK
-            }
-            // A broker that has accepted MQTT 5 before is hung, not old.
-            FailureKind::Silent => {
-                self.timed_out_on_v5 = !self.v5_worked;
-                self.timed_out_on_v5
+                self.is_fallback_due(kind)
             }
             FailureKind::Refused | FailureKind::Unreachable => {
                 self.unanswered = 0;
                 false
             }
         }
+    }
+
+    fn is_fallback_due(&mut self, kind: FailureKind) -> bool {
+        if self.last == Some(MqttVersion::V5) {
+            return self.unanswered.is_multiple_of(UNANSWERED_BEFORE_DOWNGRADE);
+        }
+        self.timed_out_on_v5 |= kind == FailureKind::Silent;
+        kind == FailureKind::Silent
+            || self.last == Some(MqttVersion::V311)
+            || self.unanswered >= UNANSWERED_BEFORE_FALLBACK
     }
 }
 
@@ -223,6 +239,29 @@ mod tests {
         versions.record_connected(MqttVersion::V5);
         assert!(!versions.fall_back(MqttVersion::V5, FailureKind::Silent));
         assert_eq!(versions.first(), MqttVersion::V5);
+    }
+
+    #[test]
+    fn restarting_v5_brokers_rarely_fall_back() {
+        for kind in [FailureKind::NotUnderstood, FailureKind::Silent] {
+            let mut versions = VersionChoice::default();
+            versions.record_connected(MqttVersion::V5);
+            assert!(!versions.may_be_version(MqttVersion::V5, kind));
+            let fallbacks: Vec<u32> =
+                (1..=45).filter(|_| versions.fall_back(MqttVersion::V5, kind)).collect();
+            assert_eq!(fallbacks, [20, 40]);
+            assert_eq!(versions.first(), MqttVersion::V5);
+        }
+    }
+
+    #[test]
+    fn downgraded_brokers_fall_back_at_once() {
+        let mut versions = VersionChoice::default();
+        versions.record_connected(MqttVersion::V5);
+        versions.record_connected(MqttVersion::V311);
+        assert!(versions.fall_back(MqttVersion::V5, FailureKind::NotUnderstood));
+        assert!(versions.fall_back(MqttVersion::V5, FailureKind::Silent));
+        assert_eq!(versions.first(), MqttVersion::V311);
     }
 
     #[test]

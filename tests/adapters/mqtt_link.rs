@@ -295,6 +295,27 @@ async fn two_mqtt_3_answers_switch_version() {
 }
 
 #[tokio::test]
+async fn restarting_mqtt_5_broker_keeps_its_version() {
+    let broker = Scripted::new();
+    let peer = Peer::connect(broker.port(), "restarting");
+    let mut connection = broker.accept_client();
+    connection.connect_level();
+    connection.send(scripted::CONNACK_V5);
+    assert_eq!(peer.event(), peer.connected(MqttVersion::V5, true));
+    drop(connection);
+    assert!(matches!(peer.event(), MqttEvent::Lost { .. }));
+    // A proxy accepts connections and closes them while the broker is away.
+    for _ in 0..3 {
+        assert_eq!(broker.accept_client().connect_level(), 5);
+        assert!(matches!(peer.event(), MqttEvent::Failed { .. }));
+    }
+    let mut connection = broker.accept_client();
+    assert_eq!(connection.connect_level(), 5);
+    connection.send(scripted::CONNACK_V5);
+    assert_eq!(peer.event(), peer.connected(MqttVersion::V5, true));
+}
+
+#[tokio::test]
 async fn redelivery_is_complete_and_acknowledged_after_callback() {
     let broker = Scripted::new();
     let (release, released) = mpsc::channel::<()>();

@@ -36,7 +36,7 @@ use self::coalescing::{Coalescing, MessageCount};
 pub(super) use self::connect::Credentials;
 use self::connect::{FirstPacket, parse_start};
 use self::dial::dial;
-use self::filter::Filter;
+use self::filter::{Filter, LastPing};
 use self::pump::{ConnectionEnd, Pump};
 pub(super) use self::rejected::{Rejected, Token};
 use super::broker_probe::probe;
@@ -53,6 +53,7 @@ const MAX_STARTING: usize = 16;
 pub(super) struct Relay {
     port: u16,
     progress: Arc<Mutex<RelayProgress>>,
+    last_ping: LastPing,
 }
 
 /// Progress of the connection.
@@ -82,7 +83,7 @@ impl Relay {
         let listener = StdTcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let progress = Arc::new(Mutex::new(RelayProgress::Dialling));
-        let relay = Relay { port: listener.local_addr()?.port(), progress };
+        let relay = Relay { port: listener.local_addr()?.port(), progress, last_ping: LastPing::default() };
         let (own, route) = (relay.clone(), Arc::new(route));
         thread::Builder::new().name("mqtt-relay".to_owned()).spawn(move || own.run(listener, &route))?;
         Ok(relay)
@@ -108,6 +109,11 @@ impl Relay {
             RelayProgress::Ended(reason) => reason.clone(),
             _ => None,
         }
+    }
+
+    /// Whether the broker has answered a ping of paho within `time`.
+    pub(super) fn has_answered_ping_within(&self, time: Duration) -> bool {
+        self.last_ping.is_within(time)
     }
 
     fn progress(&self) -> MutexGuard<'_, RelayProgress> {
@@ -139,7 +145,8 @@ impl Relay {
                     RelayProgress::Failed("the MQTT client did not connect".to_owned());
             }
         };
-        let mut filter = Filter::new(route.version, route.token.clone(), route.max_payload_bytes, messages);
+        let (token, last_ping) = (route.token.clone(), self.last_ping.clone());
+        let mut filter = Filter::new(route.version, token, route.max_payload_bytes, messages, last_ping);
         let mut pump = Pump::new(client, broker);
         let end = pump.run(&connect, &mut filter).await;
         // Stored before paho notices the end and asks for the cause.

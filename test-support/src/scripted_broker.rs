@@ -13,6 +13,7 @@ const DUP: u8 = 0x08;
 const PUBACK: u8 = 0x40;
 const SUBSCRIBE: u8 = 0x80;
 const UNSUBSCRIBE: u8 = 0xA0;
+const PINGREQ: u8 = 0xC0;
 
 pub struct ScriptedBroker(TcpListener);
 
@@ -120,6 +121,12 @@ impl Connection {
         let (kind, body) = read_packet(&mut self.0).unwrap();
         assert_eq!(kind, UNSUBSCRIBE);
         self.send(&[0xB0, 4, body[0], body[1], 0, 0x11]);
+    }
+
+    /// Waits for a ping, and answers. Nothing else may come before.
+    pub fn await_ping(&mut self) {
+        assert_eq!(self.next_packet(), PINGREQ);
+        self.send(&[0xD0, 0]);
     }
 
     /// Waits for the acknowledgement of this message.

@@ -85,7 +85,9 @@ impl Driver {
             connection.preferred_check_at = now + self.reconnect.preferred_check_delay(rand::random());
             self.check_preferred(&connection.server);
         }
-        match connection.keepalive_probe.update(self.heartbeat.is_free_for(patience()), now) {
+        let is_silent =
+            self.heartbeat.is_free_for(patience()) && !connection.relay.has_answered_ping_within(patience());
+        match connection.keepalive_probe.update(is_silent, now) {
             KeepaliveAction::Wait => {}
             KeepaliveAction::Send(request) => self.requests.push(request, connection.terms, now),
             KeepaliveAction::Close => {

@@ -1,14 +1,17 @@
 //! Keepalive probe of a silent connection.
 //!
 //! Paho sends pings from its receiving thread. If that thread hangs, paho stays "connected" for ever, and a quiet topic
-//! looks the same. So after a silence the driver unsubscribes a filter that does not exist. The request changes
-//! nothing, and only a working receiving thread can process the answer.
+//! looks the same. An answered ping proves the connection, but pings may be rarer than [`patience`]. So after a silence
+//! the driver unsubscribes a filter that does not exist. The request changes nothing, and only a working receiving
+//! thread can process the answer.
 //!
 //! ```text
 //!   silence ──▶ probe ──no answer──▶ probe again ──▶ … ──no answer until the deadline──▶ close
-//!      ▲          └── an answer, or a message ──┐
-//!      └────────────────────────────────────────┘
+//!      ▲          └── an answer, a message, or an answered ping ──┐
+//!      └──────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Some brokers (rumqttd) never answer the probe. They keep a quiet connection by their answers to pings.
 
 use std::time::Instant;
 
@@ -51,12 +54,12 @@ impl KeepaliveProbe {
         self.pending.as_ref().map_or(self.next_at, |pending| pending.until)
     }
 
-    /// Decides the next step. `is_silent` means that nothing arrived for [`patience`] and no message waits for the
-    /// inbox.
+    /// Decides the next step. `is_silent` means that neither a message nor the answer to a ping arrived for
+    /// [`patience`], and that no message waits for the inbox.
     pub(super) fn update(&mut self, is_silent: bool, now: Instant) -> KeepaliveAction {
         match self.pending.as_mut().map(|pending| (pending.answer.try_recv(), pending.until)) {
             None if now < self.next_at => KeepaliveAction::Wait,
-            // A message proves the connection, and so does one that waits for space in the inbox.
+            // A message or an answered ping proves the connection, and so does a message that waits for the inbox.
             _ if !is_silent => self.wait(now),
             None => self.send(now + patience()),
             Some((Err(TryRecvError::Empty), until)) if now < until => KeepaliveAction::Wait,

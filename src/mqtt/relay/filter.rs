@@ -10,6 +10,9 @@
 //!
 //! Memory stays bounded for any input.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use sha2::{Digest, Sha256};
 
 use super::coalescing::MessageCount;
@@ -24,6 +27,21 @@ const MAX_CONTROL_BYTES: usize = 128 * 1024;
 /// Maximum size of a PUBLISH without its payload: a topic of 64 KiB, and the same for properties.
 const MAX_PUBLISH_HEAD_BYTES: usize = 128 * 1024;
 
+/// Time of the last PINGRESP of a connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastPing(Arc<Mutex<Option<Instant>>>);
+
+impl LastPing {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether the broker has answered a ping within `time`.
+    pub(super) fn is_within(&self, time: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| last.elapsed() < time)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Filter {
     version: MqttVersion,
@@ -31,6 +49,7 @@ pub(super) struct Filter {
     /// Maximum body size of a PUBLISH that is passed on.
     max_publish_bytes: usize,
     messages: MessageCount,
+    last_ping: LastPing,
     /// Start of an incomplete packet.
     partial: Vec<u8>,
     is_connected: bool,
@@ -53,12 +72,14 @@ impl Filter {
         token: Token,
         max_payload_bytes: usize,
         messages: MessageCount,
+        last_ping: LastPing,
     ) -> Filter {
         Filter {
             version,
             token,
             max_publish_bytes: max_payload_bytes.saturating_add(MAX_PUBLISH_HEAD_BYTES),
             messages,
+            last_ping,
             partial: Vec::new(),
             is_connected: false,
             skipping: None,
@@ -140,6 +161,9 @@ impl Filter {
             kind => {
                 check(header, body, self.version)?;
                 self.is_connected |= kind == PacketType::ConnAck;
+                if kind == PacketType::PingResp {
+                    self.last_ping.note();
+                }
                 out.extend_from_slice(packet);
             }
         }
@@ -239,7 +263,8 @@ mod tests {
     }
 
     fn filter() -> Filter {
-        let mut filter = Filter::new(MqttVersion::V5, Token::new(), LIMIT, MessageCount::default());
+        let mut filter =
+            Filter::new(MqttVersion::V5, Token::new(), LIMIT, MessageCount::default(), LastPing::default());
         filter.process(CONNACK, &mut Vec::new()).unwrap();
         filter
     }
@@ -248,6 +273,15 @@ mod tests {
         let mut out = Vec::new();
         filter.process(bytes, &mut out).unwrap();
         out
+    }
+
+    #[test]
+    fn answered_pings_are_noted() {
+        let (mut filter, recently) = (filter(), Duration::from_hours(1));
+        assert!(!filter.last_ping.is_within(recently));
+        passed(&mut filter, &packet(0xd0, &[]));
+        assert!(filter.last_ping.is_within(recently));
+        assert!(!filter.last_ping.is_within(Duration::ZERO));
     }
 
     /// Returns the rejected message in the only packet for paho, and the rest of that packet.
@@ -346,7 +380,8 @@ mod tests {
         ] {
             assert!(filter().process(&bad, &mut Vec::new()).is_err(), "{bad:?}");
         }
-        let mut fresh = Filter::new(MqttVersion::V5, Token::new(), LIMIT, MessageCount::default());
+        let mut fresh =
+            Filter::new(MqttVersion::V5, Token::new(), LIMIT, MessageCount::default(), LastPing::default());
         assert!(fresh.process(&publish(0, b"t", &[], b""), &mut Vec::new()).is_err(), "before CONNACK");
     }
 
@@ -423,7 +458,8 @@ mod fuzz {
         fuzz_from("mqtt_packets", &[&packets.concat()], &["\0", "\u{26}", "t/#", "\u{b}\u{1}"], |input| {
             let mut seen = Vec::new();
             for version in [MqttVersion::V5, MqttVersion::V311] {
-                let mut filter = Filter::new(version, Token::new(), LIMIT, MessageCount::default());
+                let mut filter =
+                    Filter::new(version, Token::new(), LIMIT, MessageCount::default(), LastPing::default());
                 filter.is_connected = true;
                 let mut out = Vec::new();
                 // An error ends the connection. Earlier packets were passed on.

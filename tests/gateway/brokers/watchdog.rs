@@ -91,6 +91,26 @@ fn silent_connection_is_reopened() {
     assert_eq!(gateway.count_lines("Connection to the broker lost"), 1);
 }
 
+/// A broker such as rumqttd does not answer an UNSUBSCRIBE of an unknown filter, so a probe would end the connection.
+#[test]
+fn answered_pings_keep_quiet_connection() {
+    let broker = ScriptedBroker::new();
+    let mut world = World::without_broker(Backend::Sqlite, Broker::shared());
+    world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));
+    world.flow("any", "t").insert(&world.sql);
+    world.set("FAILPOINTS", "mqtt-patience=return(10000)").set("MQTT_KEEPALIVE", "3");
+    let mut gateway = world.start();
+    let mut connection = broker.accept(false);
+    // Together they take longer than the silence before a probe.
+    for _ in 0..5 {
+        connection.await_ping();
+    }
+    connection.publish(1, false, &world.topic("t"), r#"{"a": 1}"#);
+    connection.await_puback(1);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(gateway.count_lines("Connection to the broker lost"), 0);
+}
+
 #[test]
 fn a_broker_that_is_away_ends_nothing() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());

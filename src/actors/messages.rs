@@ -67,7 +67,8 @@ pub struct Unsubscribe {
     pub filters: BTreeSet<TopicFilter>,
 }
 
-/// To the MQTT actor, after each connect: makes the session hold exactly these filters.
+/// To the MQTT actor, after each connect: makes the session hold exactly these filters. Filters whose UNSUBSCRIBE the
+/// broker does not answer are logged and stay on record, except for a retiring gateway.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct ResyncSubscriptions {
@@ -77,6 +78,8 @@ pub struct ResyncSubscriptions {
     pub filters: Subscriptions,
     /// Whether each filter gets an MQTT 5 subscription identifier.
     pub with_ids: bool,
+    /// Whether the gateway retires. It then needs the answer to each UNSUBSCRIBE.
+    pub retires: bool,
 }
 
 /// To the MQTT actor: the table of brokers was reloaded.

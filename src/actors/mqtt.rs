@@ -278,7 +278,7 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
     fn handle(&mut self, envelope: Envelope<ResyncSubscriptions>, _: &mut Self::Context) -> Self::Result {
         let parts = self.parts.clone();
         Box::pin(async move {
-            let (ResyncSubscriptions { server, filters, with_ids }, _handling) = envelope.open();
+            let (ResyncSubscriptions { server, filters, with_ids, retires }, _handling) = envelope.open();
             if parts.session.connection().is_none_or(|connection| connection.server != server) {
                 return Err(MqttError::NotConnected.into());
             }
@@ -299,7 +299,12 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
             // Subscriptions that the kept session still holds from an earlier run.
             let unwanted = unwanted();
-            unsubscribe(&parts, unwanted).await?;
+            let unsubscribed = unsubscribe(&parts, unwanted).await;
+            if retires {
+                unsubscribed?;
+            } else {
+                accept_silence(&parts, unsubscribed)?;
+            }
             if with_ids {
                 lock(&parts.subscription_ids).change_id_uses(|uses| uses.confirm(&server))?;
             }
@@ -368,6 +373,20 @@ async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), 
     subscription_ids.note_answers(std::iter::empty(), avoided.map(|(filter, _)| filter.as_str()))?;
     subscription_ids.forget(filters.iter().map(String::as_str))?;
     Ok(())
+}
+
+/// Accepts an UNSUBSCRIBE without an answer on a connection that receives. Some brokers (rumqttd) do not answer for a
+/// filter that the session does not hold. While a message blocks the connection, the answer may wait behind it.
+fn accept_silence(parts: &MqttParts, unsubscribed: Result<(), SubscribeError>) -> Result<(), SubscribeError> {
+    match unsubscribed {
+        Err(SubscribeError::Link(error @ MqttError::NoAnswer(_))) if !parts.link.is_receiving_blocked() => {
+            log::warn!(
+                "The broker does not answer an UNSUBSCRIBE of filters that no flow needs, retrying after the next connect: {error}"
+            );
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Locks shared state, which is consistent even after a panic.

@@ -32,6 +32,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct MqttLink {
     inputs: Sender<Input>,
     connected: Arc<AtomicBool>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 impl MqttLink {
@@ -55,7 +56,7 @@ impl MqttLink {
             Arc::new(move |incoming| watched.during_callback(|| on_incoming(incoming)));
         let clients = Clients::new(&options, &on_incoming, &inputs)?;
         start_watchdog(&heartbeat, &on_event)?;
-        let link = MqttLink { inputs, connected };
+        let link = MqttLink { inputs, connected, heartbeat: Arc::clone(&heartbeat) };
         let shared = SharedState {
             inputs: link.inputs.clone(),
             on_event,
@@ -84,6 +85,12 @@ impl MqttLink {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Whether a received message waits for its callback to return. Answers of the broker wait behind it.
+    #[must_use]
+    pub fn is_receiving_blocked(&self) -> bool {
+        self.heartbeat.is_in_callback()
     }
 
     /// Subscribes, and returns the granted code (the `QoS`) or the refusal of each filter, in no particular order.

@@ -21,6 +21,10 @@ const MAX_IN_FLIGHT: usize = 100;
 /// Time without any answer after which a request fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
+fn answer_timeout() -> Duration {
+    time_point!("mqtt-answer-timeout", ANSWER_TIMEOUT)
+}
+
 /// Wait for the answer to a probe request. A broker that keeps the connection for this long does not close it over the
 /// probe. rumqttd never answers an UNSUBSCRIBE of an unknown filter.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -178,7 +182,7 @@ impl Requests {
                 let _ = job.reply.send(result.map(|()| answers));
             }
             if let Some(next) = self.jobs.front_mut() {
-                next.deadline = now + ANSWER_TIMEOUT;
+                next.deadline = now + answer_timeout();
             }
         }
     }
@@ -215,7 +219,7 @@ impl Job {
             failed: Vec::new(),
             answers,
             reply: request.reply,
-            deadline: now + ANSWER_TIMEOUT,
+            deadline: now + answer_timeout(),
         }
     }
 
@@ -224,7 +228,7 @@ impl Job {
         if self.in_flight.is_empty() {
             return self.alone.is_empty().then_some(Ok(()));
         }
-        (self.deadline <= now).then_some(Err(MqttError::NoAnswer(ANSWER_TIMEOUT)))
+        (self.deadline <= now).then_some(Err(MqttError::NoAnswer(answer_timeout())))
     }
 
     fn take_answers(
@@ -247,7 +251,7 @@ impl Job {
                     self.answers.extend(ours);
                     seen.any = true;
                     seen.for_filter |= self.answers.len() > before;
-                    self.deadline = now + ANSWER_TIMEOUT;
+                    self.deadline = now + answer_timeout();
                 }
                 Poll::Ready(Err(error)) => {
                     self.failed.push(packet);
@@ -300,7 +304,7 @@ impl Job {
 
     fn send_packet(&mut self, packet: Packet, client: &AsyncClient, terms: Terms, now: Instant) {
         if self.in_flight.is_empty() {
-            self.deadline = now + ANSWER_TIMEOUT;
+            self.deadline = now + answer_timeout();
         }
         let token = packet.send(client, terms);
         self.in_flight.push((packet, token));

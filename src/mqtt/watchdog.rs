@@ -67,10 +67,15 @@ impl Heartbeat {
         self.in_callback.store(false, Ordering::Relaxed);
     }
 
+    /// Whether a callback runs now.
+    pub(super) fn is_in_callback(&self) -> bool {
+        self.in_callback.load(Ordering::Relaxed)
+    }
+
     /// Whether no callback has run for `time`, so that paho has waited for nothing but itself.
     pub(super) fn is_free_for(&self, time: Duration) -> bool {
         let ended = Duration::from_millis(self.callback_ended_ms.load(Ordering::Relaxed));
-        !self.in_callback.load(Ordering::Relaxed) && self.begin.elapsed().saturating_sub(ended) >= time
+        !self.is_in_callback() && self.begin.elapsed().saturating_sub(ended) >= time
     }
 
     fn now_ms(&self) -> u64 {

@@ -123,6 +123,11 @@ impl Connection {
         self.send(&[0xB0, 4, body[0], body[1], 0, 0x11]);
     }
 
+    /// Waits until something is unsubscribed, and does not answer.
+    pub fn ignore_unsubscribe(&mut self) {
+        assert_eq!(self.next_packet(), UNSUBSCRIBE);
+    }
+
     /// Waits for a ping, and answers. Nothing else may come before.
     pub fn await_ping(&mut self) {
         assert_eq!(self.next_packet(), PINGREQ);

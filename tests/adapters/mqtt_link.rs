@@ -196,6 +196,7 @@ async fn blocked_callback_loses_no_message() {
     }
     // The first is in the callback, which does not return.
     assert_eq!(peer.message().payload, "0");
+    assert!(peer.link.is_receiving_blocked());
     assert!(matches!(peer.link.disconnect().await, Err(MqttError::NoAnswer(_))));
     assert!(peer.messages.try_recv().is_err());
 

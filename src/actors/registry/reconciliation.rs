@@ -8,6 +8,7 @@ use crate::actors::messages::{
     NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
 };
 use crate::domain::reconciliation::{Pass, PassStep};
+use crate::domain::replicas::Role;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 
@@ -58,7 +59,8 @@ async fn ask(step: &PassStep, pass: &Pass, parts: &RegistryParts) -> Option<BTre
         }
         PassStep::Resync(filters) => {
             let server = Arc::clone(&pass.state.terms().server);
-            let request = ResyncSubscriptions { server, filters: filters.clone(), with_ids };
+            let retires = *pass.state.membership.role() == Role::Leaving;
+            let request = ResyncSubscriptions { server, filters: filters.clone(), with_ids, retires };
             let outcomes = mqtt.ask(request).await.ok()?;
             outcomes.inspect_err(log_broker_error).ok().map(|outcomes| refused(outcomes, filters, pass))
         }

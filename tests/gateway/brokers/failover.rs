@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use test_support::eventually;
+use test_support::http::{admin_of, get};
 use test_support::mosquitto::Broker;
 use test_support::oracle::Load;
 use test_support::process::Gateway;
 use test_support::publisher::Publisher;
+use test_support::scripted_broker::ScriptedBroker;
 use test_support::world::{Backend, World};
 
 /// A world whose broker is the first of two.
@@ -118,5 +121,33 @@ fn unused_filters_are_unsubscribed_per_broker() {
     let mark = second.mark();
     world.broker.stop();
     second.wait_for_unsubscription(mark, &world.name, &topics[1]);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+/// rumqttd does not answer for a filter that the session does not hold, as after a stay at another broker.
+#[test]
+fn unanswered_unsubscribe_does_not_stop_flows() {
+    let broker = ScriptedBroker::new();
+    let mut world = World::without_broker(Backend::Sqlite, Broker::shared());
+    world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));
+    world.flow("moving", "old").insert(&world.sql);
+    world.set("FAILPOINTS", "mqtt-answer-timeout=return(10000)").set("ADMIN_BIND", "127.0.0.1:0");
+    let mut gateway = world.start();
+    let connection = broker.accept(false);
+    gateway.wait_for_line("\"Subscribed\"");
+    assert_eq!(gateway.stop(), Some(0));
+    drop(connection);
+    world.sql.execute("UPDATE flows SET topic = ?", [world.topic("new").into()]);
+
+    let mut gateway = world.start();
+    let mut connection = broker.accept(true);
+    connection.ignore_unsubscribe();
+    gateway.wait_for_line("does not answer an UNSUBSCRIBE");
+    let is_ready = || get(admin_of(&gateway), "/health/ready").status == 200;
+    eventually("a ready gateway", || is_ready().then_some(()));
+    connection.publish(1, false, &world.topic("new"), r#"{"a": 1}"#);
+    connection.await_puback(1);
+    world.wait_for_stored("moving", 1);
+    assert_eq!(gateway.count_lines("\"Subscribed\""), 1);
     assert_eq!(gateway.stop(), Some(0));
 }

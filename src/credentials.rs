@@ -6,9 +6,6 @@
 //! | `env:MQTT_PASSWORD` | value of this environment variable, whose name begins with `CREDENTIALS_ENV_PREFIX` |
 //! | `plain:file:/…`, `plain:env:…`, `plain:plain:…` | remainder, taken literally although it looks like a reference |
 //! | anything else | the text itself |
-//!
-//! Only `file:` with an absolute path and `env:` with a valid name are references. So hardly any existing password is
-//! mistaken for one.
 
 use std::env;
 use std::io;
@@ -16,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use crate::domain::credential::Credential;
+use crate::domain::credential::{Credential, CredentialSource};
 use crate::files::read_regular;
 use crate::settings::CredentialSettings;
 
@@ -84,24 +81,18 @@ pub enum SecretFileError {
     },
 }
 
-enum Source<'a> {
-    Itself(&'a str),
-    File(&'a str),
-    Variable(&'a str),
-}
-
 impl Credential {
     /// Reads the current value.
     pub(super) fn read(&self, allowed: &CredentialSettings) -> Result<SecretString, CredentialError> {
         let reference = self.expose();
-        let value = match Source::of(reference) {
-            Source::Itself(text) => return Ok(SecretString::from(text)),
-            Source::File(path) => read_text(reference, Path::new(path), allowed)?,
-            Source::Variable(name) if allowed.allows_variable(name) => env::var_os(name)
+        let value = match CredentialSource::parse(reference) {
+            CredentialSource::Literal(text) => return Ok(SecretString::from(text)),
+            CredentialSource::File(path) => read_text(reference, Path::new(path), allowed)?,
+            CredentialSource::Variable(name) if allowed.allows_variable(name) => env::var_os(name)
                 .ok_or_else(|| CredentialError::Variable { reference: reference.to_owned() })?
                 .into_string()
                 .map_err(|_| useless(reference, NOT_UTF8))?,
-            Source::Variable(_) => {
+            CredentialSource::Variable(_) => {
                 let prefix = allowed.env_prefix.clone();
                 return Err(CredentialError::ForbiddenVariable { reference: reference.to_owned(), prefix });
             }
@@ -144,27 +135,6 @@ pub(crate) fn read_secret_file(
         return forbidden("a setting of the gateway names this file");
     }
     Ok(read_regular(&path, max_bytes)?)
-}
-
-impl Source<'_> {
-    fn of(text: &str) -> Source<'_> {
-        match text.strip_prefix("plain:") {
-            Some(rest) if rest.starts_with("plain:") || !matches!(Source::of(rest), Source::Itself(_)) => {
-                return Source::Itself(rest);
-            }
-            _ => {}
-        }
-        match (text.strip_prefix("file:"), text.strip_prefix("env:")) {
-            (Some(path), _) if path.starts_with('/') => Source::File(path),
-            (_, Some(name)) if is_name(name) => Source::Variable(name),
-            _ => Source::Itself(text),
-        }
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-    text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -315,7 +285,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_text_has_a_literal_form(text in "(plain:|file:/|env:|x|:|A|/){0,6}") {
-            let plain = matches!(Source::of(&text), Source::Itself(itself) if itself == text);
+            let plain = matches!(CredentialSource::parse(&text), CredentialSource::Literal(itself) if itself == text);
             let written = if plain { text.clone() } else { format!("plain:{text}") };
             prop_assert_eq!(read(&written).unwrap(), text);
         }

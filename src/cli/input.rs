@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::ControlError;
+use crate::domain::credential::is_reference;
 
 /// Stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -97,9 +98,7 @@ pub(super) fn secret_argument(option: &'static str, argument: &str) -> Result<St
             Ok(secret.trim_end_matches(['\r', '\n']).to_owned())
         }
         "" => Ok(String::new()),
-        reference if reference.starts_with("file:") || reference.starts_with("env:") => {
-            Ok(reference.to_owned())
-        }
+        reference if is_reference(reference) => Ok(reference.to_owned()),
         _ => Err(ControlError::invalid(
             option,
             "the value is no reference to a secret, and other users of this machine could see a secret here",
@@ -131,4 +130,19 @@ fn standard_input() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_refused_as_arguments() {
+        for secret in ["s3cret", "file:s3cret", "env:s3cret!"] {
+            assert!(secret_argument("--password", secret).is_err(), "{secret}");
+        }
+        for reference in ["file:/run/secrets/broker", "env:MQTT_PASSWORD"] {
+            assert!(secret_argument("--password", reference).is_ok(), "{reference}");
+        }
+    }
 }

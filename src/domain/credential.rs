@@ -24,6 +24,46 @@ impl Credential {
     }
 }
 
+/// Where the value of a credential is.
+///
+/// Only `file:` with an absolute path and `env:` with a valid name are references. So hardly any existing password is
+/// mistaken for one.
+pub(crate) enum CredentialSource<'a> {
+    /// The text itself.
+    Literal(&'a str),
+    /// The file with this path.
+    File(&'a str),
+    /// The environment variable with this name.
+    Variable(&'a str),
+}
+
+impl CredentialSource<'_> {
+    /// Parses the text in the table.
+    pub(crate) fn parse(text: &str) -> CredentialSource<'_> {
+        match text.strip_prefix("plain:") {
+            Some(rest) if rest.starts_with("plain:") || is_reference(rest) => {
+                return CredentialSource::Literal(rest);
+            }
+            _ => {}
+        }
+        match (text.strip_prefix("file:"), text.strip_prefix("env:")) {
+            (Some(path), _) if path.starts_with('/') => CredentialSource::File(path),
+            (_, Some(name)) if is_name(name) => CredentialSource::Variable(name),
+            _ => CredentialSource::Literal(text),
+        }
+    }
+}
+
+/// Whether the text refers to a secret and is none itself.
+pub(crate) fn is_reference(text: &str) -> bool {
+    !matches!(CredentialSource::parse(text), CredentialSource::Literal(_))
+}
+
+fn is_name(text: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || c.is_ascii_digit())
+}
+
 /// Compares the text of the table, not the values.
 impl PartialEq for Credential {
     fn eq(&self, other: &Credential) -> bool {

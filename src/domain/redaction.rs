@@ -3,11 +3,10 @@
 use serde_json::Value;
 use url::Url;
 
+use super::credential::is_reference;
+
 /// Replaces a secret.
 pub(crate) const HIDDEN: &str = "***";
-
-/// Beginnings of references to secrets. The place of a secret is no secret.
-const REFERENCES: [&str; 2] = ["file:", "env:"];
 
 /// Members of `delivery` that hold no secrets.
 const PUBLIC_DELIVERY: &[&str] = &[
@@ -26,10 +25,10 @@ const PUBLIC_DELIVERY: &[&str] = &[
 /// Options with the path of a file. Somebody may have written the file's content there, so only a path is shown.
 const TLS_FILES: &[&str] = &["ca_file", "cert_file", "key_file"];
 
-/// A secret as it is shown: a reference as it is, any other text hidden.
+/// A secret as it is shown: a reference as it is, because the place of a secret is no secret. Any other text is hidden.
 #[must_use]
 pub fn shown_secret(text: &str) -> &str {
-    if REFERENCES.iter().any(|reference| text.starts_with(reference)) { text } else { HIDDEN }
+    if is_reference(text) { text } else { HIDDEN }
 }
 
 /// A URL without user, password and the values of its query. A text that is no URL is hidden.
@@ -119,6 +118,16 @@ mod tests {
         assert_eq!(shown_url("http://127.0.0.1:8080/in"), "http://127.0.0.1:8080/in");
         for text in ["me:s3cret at nowhere", "s3cret", "", "http://me:s3cret@h:99999/"] {
             assert_eq!(shown_url(text), "*** (not a URL)");
+        }
+    }
+
+    #[test]
+    fn near_references_are_hidden() {
+        for text in ["file:relative", "file:", "env:", "env:1", "env:a b", "plain:file:/x", "plain:env:X"] {
+            assert_eq!(shown_secret(text), "***", "{text}");
+        }
+        for text in ["file:/x", "env:X"] {
+            assert_eq!(shown_secret(text), text);
         }
     }
 

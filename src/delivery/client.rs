@@ -129,6 +129,7 @@ impl EndpointClients {
     ) -> Result<Delivered, PostError> {
         let options = request.options;
         request.keeps_secrets = true;
+        let endpoint = Rc::clone(&target);
         let mut redirects = 0;
         loop {
             let begin = |sent| request.add_headers(&target, sent);
@@ -140,7 +141,7 @@ impl EndpointClients {
             let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
             let next = match options.answers.listed(status.as_u16()) {
                 Some(_) => None,
-                None => redirect::next(&target.url, status, header(header::LOCATION))?,
+                None => redirect::next(&endpoint.url, &target.url, status, header(header::LOCATION))?,
             };
             let meaning = options.answers.meaning_of(status.as_u16());
             let is_failure = next.is_none() && meaning != AnswerMeaning::Delivered;
@@ -167,7 +168,10 @@ impl EndpointClients {
                 return Err(PostError::Status(FailedAnswer { status, blames_message, retry_after, text }));
             };
             if redirects == MAX_REDIRECTS {
-                return Err(PostError::TooManyRedirects { status, to: redirect::shown(&next) });
+                return Err(PostError::TooManyRedirects {
+                    status,
+                    to: redirect::shown(&next, &endpoint.url),
+                });
             }
             redirects += 1;
             request.keeps_secrets &= redirect::keeps_credentials(&target.url, &next);

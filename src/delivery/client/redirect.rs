@@ -7,17 +7,24 @@ use awc::http::StatusCode;
 use url::Url;
 
 use super::PostError;
+use crate::domain::redaction::HIDDEN;
 
 /// Maximum number of redirects per post.
 pub(super) const MAX_REDIRECTS: usize = 5;
 
-/// The URL to which the response with this `status` and `Location` redirects; `None` if it is no redirect.
-pub(super) fn next(from: &Url, status: StatusCode, location: Option<&str>) -> Result<Option<Url>, PostError> {
+/// The URL to which the response with this `status` and `Location` redirects; `None` if it is no redirect. Errors hide
+/// what is known of `endpoint`, the URL of the flow.
+pub(super) fn next(
+    endpoint: &Url,
+    from: &Url,
+    status: StatusCode,
+    location: Option<&str>,
+) -> Result<Option<Url>, PostError> {
     let Some(location) = location.filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)) else {
         return Ok(None);
     };
     let refused = |to: Option<&Url>, reason| {
-        let to = to.map_or_else(|| "no usable URL".to_owned(), shown);
+        let to = to.map_or_else(|| "no usable URL".to_owned(), |to| shown(to, endpoint));
         Err(PostError::Redirect { status: status.as_u16(), to, reason })
     };
     let to = from.join(location).ok().filter(|to| matches!(to.scheme(), "http" | "https") && to.has_host());
@@ -47,9 +54,13 @@ pub(super) fn keeps_credentials(from: &Url, to: &Url) -> bool {
             && standard(to))
 }
 
-/// Scheme, host and path; user, query and fragment may hold secrets.
-pub(super) fn shown(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
+/// Scheme, host and path; user, query and fragment may hold secrets. So may the path of a webhook, therefore its parts
+/// are hidden wherever they occur.
+pub(super) fn shown(url: &Url, endpoint: &Url) -> String {
+    let is_secret = |part: &str| !part.is_empty() && endpoint.path().split('/').any(|known| known == part);
+    let path: Vec<&str> =
+        url.path().split('/').map(|part| if is_secret(part) { HIDDEN } else { part }).collect();
+    format!("{}{}", url.origin().ascii_serialization(), path.join("/"))
 }
 
 #[cfg(test)]
@@ -59,7 +70,8 @@ mod tests {
 
     fn led(from: &str, status: u16, location: &str) -> Result<Option<String>, String> {
         let status = StatusCode::from_u16(status).unwrap();
-        let next = next(&Url::parse(from).unwrap(), status, Some(location));
+        let from = Url::parse(from).unwrap();
+        let next = next(&from, &from, status, Some(location));
         next.map(|url| url.map(String::from)).map_err(|error| error.to_string())
     }
 
@@ -78,6 +90,9 @@ mod tests {
         for status in [301, 302, 303] {
             let error = led("http://h/", status, "https://me:s3cret@o/login?next=s3cret#s3cret").unwrap_err();
             assert!(error.contains("https://o/login") && !error.contains("s3cret"), "{error}");
+            let error =
+                led("http://h/services/s3cret", status, "https://o:8443/v2/services/s3cret/").unwrap_err();
+            assert!(error.contains("https://o:8443/v2/***/***/") && !error.contains("s3cret"), "{error}");
         }
         let downgrade = led("https://h/", 307, "http://h/x?s3cret").unwrap_err();
         assert!(downgrade.contains("http://h/x") && !downgrade.contains("s3cret"), "{downgrade}");

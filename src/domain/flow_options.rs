@@ -183,16 +183,24 @@ fn is_reserved(name: &str) -> bool {
         || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Where serde quotes a value: the text before and after it, and the text that takes their place.
+const QUOTED_VALUES: &[(&str, &str, &str)] = &[
+    ("string \"", "\", expected ", "a string"),
+    ("integer `", "`, expected ", "an integer"),
+    ("floating point `", "`, expected ", "a floating point number"),
+    ("boolean `", "`, expected ", "a boolean"),
+    ("unknown variant `", "`, expected ", "unknown value"),
+];
+
 /// Removes the values that serde quotes, because a secret may stand in the wrong place.
 fn without_values(problem: &str) -> String {
-    let quoted =
-        [("string \"", "\", expected ", "a string"), ("unknown variant `", "`, expected ", "unknown value")];
-    for (start, end, instead) in quoted {
-        if let (Some((before, rest)), Some((_, after))) =
-            (problem.split_once(start), problem.rsplit_once(end))
-        {
-            debug_assert!(rest.ends_with(after), "the quoted value ends before the expectation");
-            return format!("{before}{instead}, expected {after}");
+    let errors = ["invalid type: ", "invalid value: "];
+    let error = errors.into_iter().find(|error| problem.starts_with(error)).unwrap_or_default();
+    let found = problem.strip_prefix(error).unwrap_or(problem);
+    for (start, end, instead) in QUOTED_VALUES {
+        // The value may contain the text that ends it, so the last one counts.
+        if let Some((_, expected)) = found.strip_prefix(start).and_then(|rest| rest.rsplit_once(end)) {
+            return format!("{error}{instead}, expected {expected}");
         }
     }
     problem.to_owned()
@@ -248,7 +256,7 @@ mod tests {
                 r#"{"x": 1}"#,
                 "options.x: unknown field `x`, expected `delivery` or `also_post` at line 1 column 4",
             ),
-            (r#"{"also_post": 1}"#, "options.also_post: invalid type: integer `1`, expected a boolean"),
+            (r#"{"also_post": 1}"#, "options.also_post: invalid type: an integer, expected a boolean"),
             (r#"{"also_post": "yes"}"#, "options.also_post: invalid type: a string, expected a boolean"),
             (" [1]", "options: expected an object, found an array"),
             (r#"{"delivery": {"method": "GET"}}"#, "options.delivery.method: unknown value, expected"),
@@ -331,7 +339,7 @@ mod tests {
                 r#"{"delivery": {"batch": {"max_bytes": 1}}}"#,
                 "options.delivery.batch: missing field `max_messages`",
             ),
-            (r#"{"delivery": 1}"#, "options.delivery: invalid type: integer `1`, expected an object"),
+            (r#"{"delivery": 1}"#, "options.delivery: invalid type: an integer, expected an object"),
             (r#"{"delivery": {}"#, "options"),
             ("{} x", "options: trailing characters"),
         ] {
@@ -363,6 +371,20 @@ mod tests {
         ] {
             let found = parse(text).unwrap_err();
             assert!(!found.contains("s3cret"), "{text}: {found}");
+        }
+        for (text, kind) in [
+            (r#"{"delivery": {"auth": {"type": "bearer", "token": 48151623}}}"#, "an integer"),
+            (r#"{"delivery": {"headers": {"X-Key": -48151623}}}"#, "an integer"),
+            (r#"{"delivery": {"signing_secrets": [48151623.5]}}"#, "a floating point number"),
+            (r#"{"delivery": {"batch": {"max_messages": 48151623.5}}}"#, "a floating point number"),
+            (r#"{"delivery": {"max_in_flight": 481516230000}}"#, "an integer"),
+            (r#"{"delivery": {"headers": {"X-Key": true}}}"#, "a boolean"),
+            (r#"{"delivery": {"method": "string \"a\", expected 48151623"}}"#, "unknown value"),
+            ("48151623", "an integer"),
+        ] {
+            let found = parse(text).unwrap_err();
+            assert!(found.contains(&format!("{kind}, expected ")), "{text}: {found}");
+            assert!(!found.contains("48151623") && !found.contains("`true`"), "{text}: {found}");
         }
         let options = parse(r#"{"delivery": {"signing_secrets": ["s3cret"]}}"#).unwrap();
         assert!(!format!("{options:?}").contains("s3cret"));

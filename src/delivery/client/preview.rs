@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::origins::request_to;
 use super::prepared::Authorization;
-use super::request::PostRequest;
+use super::request::{PostRequest, WEBHOOK_SIGNATURE};
 use super::{EndpointClients, PostError, unix_time};
 use crate::domain::outbox::OutboxItem;
 use crate::domain::redaction::{HIDDEN, shown_url};
@@ -16,7 +16,8 @@ use crate::domain::redaction::{HIDDEN, shown_url};
 /// Headers that hold secrets wherever their values come from.
 const SECRET_HEADERS: [HeaderName; 2] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION];
 
-/// The request of a post. Values of secret headers are hidden, and so are user and query values of the URL.
+/// The request of a post. Values of secret headers are hidden, and so are signatures, and user and query values of the
+/// URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostPreview {
     /// The HTTP method.
@@ -61,5 +62,21 @@ fn shown_header(name: &HeaderName, value: &HeaderValue) -> String {
     if value.is_sensitive() || SECRET_HEADERS.contains(name) {
         return HIDDEN.to_owned();
     }
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+    let text = String::from_utf8_lossy(value.as_bytes());
+    if name == WEBHOOK_SIGNATURE { without_signatures(&text) } else { text.into_owned() }
+}
+
+/// Hides each signature, because with it the endpoint would accept the request from any sender.
+fn without_signatures(header: &str) -> String {
+    header.split(' ').map(|_| format!("v1,{HIDDEN}")).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_signature_is_hidden() {
+        assert_eq!(without_signatures("v1,c2lnbmVk v1,YWdhaW4="), "v1,*** v1,***");
+    }
 }

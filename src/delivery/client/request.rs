@@ -23,7 +23,7 @@ const WEBHOOK_ID: &str = "webhook-id";
 /// Time of the attempt in seconds since 1970, by Standard Webhooks.
 const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 /// The signatures of Standard Webhooks.
-const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+pub(super) const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 const FLOW: &str = "X-Gateway-Flow";
 const MESSAGE_ID: &str = "X-Gateway-Message-Id";
 const TOPIC: &str = "X-Gateway-Topic";

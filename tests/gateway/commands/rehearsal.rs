@@ -10,6 +10,7 @@ use test_support::world::{Backend, SERVERS, World};
 use super::{add_temp, document, fails, succeeds};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OTHER: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
 /// Rows of the tables that messages are written to.
 fn rows_of_messages(world: &World) -> i64 {
@@ -165,7 +166,7 @@ fn a_post_is_shown_and_not_sent(world: World) {
     let sink = Sink::new();
     let url = sink.url("/in?token=s3cret-1").replace("http://", "http://me:s3cret-2@");
     world.flow("POST", "t").posts_to(&url).continues_from(6).insert(&world.sql);
-    let options = json!({"delivery": {"method": "PUT", "signing_secrets": [SECRET],
+    let options = json!({"delivery": {"method": "PUT", "signing_secrets": [SECRET, OTHER],
         "headers": {"X-Key": "s3cret-3"}, "auth": {"type": "bearer", "token": "s3cret-4"}}});
     succeeds(&world, &["flows", "edit", "POST", "--options", &options.to_string()]);
     let payload = "{ \"v\": 1.50 }";
@@ -197,7 +198,12 @@ fn a_post_is_shown_and_not_sent(world: World) {
             "authorization" | "x-key" => assert_eq!(value, "***"),
             "idempotency-key" | "webhook-id" => assert!(value.starts_with("rehearsal-0-"), "{value}"),
             "webhook-timestamp" => assert!(value.parse::<u64>().is_ok()),
-            "webhook-signature" => assert!(value.starts_with("v1,") && value.len() == 47, "{value}"),
+            "webhook-signature" => {
+                assert_eq!(value, "v1,*** v1,***");
+                let signatures = sent.header(name).unwrap().split(' ');
+                let is_whole = |signature: &str| signature.starts_with("v1,") && signature.len() == 47;
+                assert_eq!(signatures.map(is_whole).collect::<Vec<_>>(), [true; 2]);
+            }
             _ => assert_eq!(Some(value), sent.header(name), "{name}"),
         }
     }

@@ -53,7 +53,7 @@ fn settings(
     log_format: Result<LogFormat, InvalidSetting>,
 ) -> Result<Settings, InvalidSetting> {
     let database = database::read(reader);
-    let mqtt = mqtt(reader);
+    let mqtt = mqtt(reader, database.as_ref().ok());
     let client_id = mqtt.as_ref().ok().map(|mqtt| mqtt.client_id.as_str());
     let role_and_group = replicas::role(reader, purpose, client_id);
     let flows_reload_interval = reader.seconds(&names::FLOWS_RELOAD_INTERVAL_SECONDS);
@@ -134,13 +134,16 @@ fn log_filter(reader: &mut SettingsReader<'_>) -> Result<String, InvalidSetting>
     Ok(if logs_messages? { format!("{MESSAGES}=debug,{}", levels?) } else { levels? })
 }
 
-fn mqtt(reader: &mut SettingsReader<'_>) -> Result<MqttSettings, InvalidSetting> {
+fn mqtt(
+    reader: &mut SettingsReader<'_>,
+    database: Option<&DatabaseSettings>,
+) -> Result<MqttSettings, InvalidSetting> {
     let client_id = reader.text(&names::MQTT_CLIENT_ID);
     let keepalive = reader.seconds(&names::MQTT_KEEPALIVE);
     let session_expiry_seconds = reader.integer(&names::MQTT_SESSION_EXPIRY_SECONDS);
     let qos = reader.integer(&names::MQTT_QOS);
     let skip_repeated_retained = reader.flag(&names::MQTT_SKIP_REPEATED_RETAINED);
-    let credentials = credentials(reader);
+    let credentials = credentials(reader, database);
     Ok(MqttSettings {
         client_id: client_id?,
         keepalive: keepalive?,
@@ -151,12 +154,16 @@ fn mqtt(reader: &mut SettingsReader<'_>) -> Result<MqttSettings, InvalidSetting>
     })
 }
 
-fn credentials(reader: &mut SettingsReader<'_>) -> Result<CredentialSettings, InvalidSetting> {
+fn credentials(
+    reader: &mut SettingsReader<'_>,
+    database: Option<&DatabaseSettings>,
+) -> Result<CredentialSettings, InvalidSetting> {
     let dir = reader.path(&names::CREDENTIALS_DIR);
     let env_prefix = reader.text(&names::CREDENTIALS_ENV_PREFIX);
     let names_a_file = |spec: &&Spec| spec.name.ends_with("_FILE");
-    let files_of_settings =
-        names::ALL.iter().filter(names_a_file).filter_map(|spec| reader.configured_path(spec)).collect();
+    let named = names::ALL.iter().filter(names_a_file).filter_map(|spec| reader.configured_path(spec));
+    let of_database = database.into_iter().flat_map(DatabaseSettings::private_files);
+    let files_of_settings = named.chain(of_database).collect();
     Ok(CredentialSettings { dir: dir?, env_prefix: env_prefix?, files_of_settings })
 }
 

@@ -13,7 +13,8 @@ pub struct CredentialSettings {
     pub dir: PathBuf,
     /// Prefix of the variable names.
     pub env_prefix: String,
-    /// Files used by settings, such as `DB_PASSWORD_FILE`. A row must not refer to them, even inside `dir`.
+    /// Private files that settings name, such as `DB_PASSWORD_FILE` or `sslkey` in `DATABASE_URL`. A row must not refer
+    /// to them, even inside `dir`.
     pub files_of_settings: Vec<PathBuf>,
 }
 

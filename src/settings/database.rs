@@ -76,6 +76,16 @@ impl DatabaseSettings {
         }
     }
 
+    /// Returns the gateway's certificate and its key, or the file of the database. Authorities are public.
+    pub(super) fn private_files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::MySql { tls, .. } | Self::Postgres { tls, .. } => {
+                [&tls.cert, &tls.key].into_iter().flatten().cloned().collect()
+            }
+            Self::Sqlite { path } => vec![path.clone()],
+        }
+    }
+
     /// Replaces the TLS settings.
     pub(crate) fn with_tls(mut self, protection: DatabaseTls) -> Self {
         if let Self::MySql { tls, .. } | Self::Postgres { tls, .. } = &mut self {

@@ -59,6 +59,13 @@ fn secret_source_is_kept() {
 }
 
 #[test]
+fn rows_may_not_refer_to_files_of_settings() {
+    let environment = [("DATABASE_URL", "sqlite:g.db"), ("REQUESTS_CA_BUNDLE", "b"), ("LOG_DIR", "l")];
+    let allowed = load_from(&environment, &[]).unwrap().settings.mqtt.credentials;
+    assert_eq!(allowed.files_of_settings, [PathBuf::from("g.db")]);
+}
+
+#[test]
 fn unusable_secret_file_is_a_problem() {
     let with_file = |path: &str| {
         error_of(load_from(&[&REQUIRED[..3], &[("DB_PASSWORD_FILE", path)]].concat(), &[])).to_string()

@@ -34,6 +34,25 @@ fn tls_settings_apply_to_the_database() {
 }
 
 #[test]
+fn rows_may_not_refer_to_tls_files() {
+    let (cert, key) = certificate();
+    let url = "postgres://me:p@db/g?sslmode=verify-ca&sslrootcert=ca&sslcert=cert&sslkey=key";
+    let files = [("ca", cert.as_str()), ("cert", &cert), ("key", &key), ("run/url", url)];
+    let named =
+        [("DB_SSL_MODE", "verify-ca"), ("DB_SSL_CA", "ca"), ("DB_SSL_CERT", "cert"), ("DB_SSL_KEY", "key")];
+    for loaded in [
+        load_with(&named, &files),
+        load_from(&[("DATABASE_URL", url)], &files),
+        load_from(&[("DATABASE_URL_FILE", "run/url")], &files),
+    ] {
+        let Settings { mqtt, http_route, .. } = loaded.unwrap().settings;
+        assert_eq!(mqtt.credentials, http_route.credentials);
+        let refused = |file: &str| mqtt.credentials.files_of_settings.contains(&PathBuf::from(file));
+        assert!(refused("cert") && refused("key") && !refused("ca"));
+    }
+}
+
+#[test]
 fn system_authorities_are_selectable() {
     let file =
         std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_else(|_| certificate().0);

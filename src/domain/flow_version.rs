@@ -58,6 +58,15 @@ mod tests {
     }
 
     #[test]
+    fn masked_paths_change_the_version_of_a_broker() {
+        let version = |path: &str| {
+            let client_key_file = Some(path.to_owned());
+            server_version("k", &ServerDefinition { client_key_file, ..ServerDefinition::default() })
+        };
+        assert_ne!(version("a"), version("b"));
+    }
+
+    #[test]
     fn each_column_changes_the_version() {
         let flow = FlowDefinition { code: "T".to_owned(), ..FlowDefinition::default() };
         let text = || Some("x".to_owned());

@@ -12,10 +12,11 @@ use self::options::{masked_options, restored_options};
 use super::credential::Credential;
 use super::flow_definition::FlowDefinition;
 use super::problem::Problem;
-use super::redaction::{HIDDEN, shown_secret, shown_url};
+use super::redaction::{HIDDEN, shown_path, shown_secret, shown_url};
 use super::server_definition::ServerDefinition;
 
 const REMEDY: &str = "give the value itself, or a reference to it (file:/PATH, env:NAME)";
+const REMEDY_OF_FILE: &str = "give the path of the file";
 
 /// A flow whose secrets are masked, with the texts of its columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +129,7 @@ impl MaskedFlow {
     }
 }
 
-/// A broker whose password is masked.
+/// A broker whose password is masked, and so are names of files that are no paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskedServer {
     /// Host name or address.
@@ -145,20 +146,21 @@ pub struct MaskedServer {
     pub is_default: Option<bool>,
     /// Whether the connection is encrypted.
     pub tls: Option<bool>,
-    /// File of authorities.
+    /// File of authorities, or `***`.
     pub ca_file: Option<String>,
-    /// File of a certificate.
+    /// File of a certificate, or `***`.
     pub client_cert_file: Option<String>,
-    /// File of its key.
+    /// File of its key, or `***`.
     pub client_key_file: Option<String>,
     /// Required version of MQTT.
     pub protocol_version: Option<String>,
 }
 
 impl MaskedServer {
-    /// Masks the password of a broker.
+    /// Masks the secrets of a broker.
     #[must_use]
     pub fn new(server: &ServerDefinition) -> Self {
+        let masked_path = |path: &Option<String>| path.as_deref().map(|path| shown_path(path).to_owned());
         Self {
             host: server.host.clone(),
             port: server.port,
@@ -167,9 +169,9 @@ impl MaskedServer {
             enabled: server.enabled,
             is_default: server.is_default,
             tls: server.tls,
-            ca_file: server.ca_file.clone(),
-            client_cert_file: server.client_cert_file.clone(),
-            client_key_file: server.client_key_file.clone(),
+            ca_file: masked_path(&server.ca_file),
+            client_cert_file: masked_path(&server.client_cert_file),
+            client_key_file: masked_path(&server.client_key_file),
             protocol_version: server.protocol_version.clone(),
         }
     }
@@ -178,7 +180,8 @@ impl MaskedServer {
     #[must_use]
     pub fn given(server: &ServerDefinition) -> Self {
         let password = server.password.as_ref().map(|password| password.expose().to_owned());
-        Self { password, ..Self::new(server) }
+        let ServerDefinition { ca_file, client_cert_file, client_key_file, .. } = server.clone();
+        Self { password, ca_file, client_cert_file, client_key_file, ..Self::new(server) }
     }
 
     /// The broker that it stands for, beside the row as it is at present.
@@ -191,7 +194,21 @@ impl MaskedServer {
             }
             given => given.map(Credential::new),
         };
-        Ok(self.with_password(password))
+        let present = present.cloned().unwrap_or_default();
+        Ok(ServerDefinition {
+            ca_file: restored_path("ca_file", self.ca_file.as_deref(), present.ca_file)?,
+            client_cert_file: restored_path(
+                "client_cert_file",
+                self.client_cert_file.as_deref(),
+                present.client_cert_file,
+            )?,
+            client_key_file: restored_path(
+                "client_key_file",
+                self.client_key_file.as_deref(),
+                present.client_key_file,
+            )?,
+            ..self.with_password(password)
+        })
     }
 
     /// The broker with `***` taken literally, for checks.
@@ -225,6 +242,19 @@ fn json_or_text(text: &str) -> Value {
 /// An empty password is none.
 fn masked_password(password: &str) -> String {
     if password.is_empty() { String::new() } else { shown_secret(password).to_owned() }
+}
+
+/// The path of the row for `***`, and any other text as it is given.
+fn restored_path(
+    field: &'static str,
+    given: Option<&str>,
+    present: Option<String>,
+) -> Result<Option<String>, Problem> {
+    if given != Some(HIDDEN) {
+        return Ok(given.map(str::to_owned));
+    }
+    let kept = present.filter(|present| shown_path(present) == HIDDEN);
+    kept.map(Some).ok_or_else(|| Problem { remedy: REMEDY_OF_FILE.to_owned(), ..unknown(field, "") })
 }
 
 /// The URL itself if nothing in it may be a secret.

@@ -22,13 +22,20 @@ const PUBLIC_DELIVERY: &[&str] = &[
     "timeout_seconds",
 ];
 
-/// Options with the path of a file. Somebody may have written the file's content there, so only a path is shown.
+/// Options with the path of a file.
 const TLS_FILES: &[&str] = &["ca_file", "cert_file", "key_file"];
 
 /// A secret as it is shown: a reference as it is, because the place of a secret is no secret. Any other text is hidden.
 #[must_use]
 pub fn shown_secret(text: &str) -> &str {
     if is_reference(text) { text } else { HIDDEN }
+}
+
+/// The path of a file as it is shown. Somebody may have written the file's content there, so only a text that begins
+/// with `/` is shown.
+#[must_use]
+pub fn shown_path(text: &str) -> &str {
+    if text.trim().is_empty() || text.starts_with('/') { text } else { HIDDEN }
 }
 
 /// A URL without user, password and the values of its query. A text that is no URL is hidden.
@@ -81,7 +88,7 @@ fn hide(value: &mut Value, path: &mut Vec<String>) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| hide(item, path)),
-        Value::String(text) if text.starts_with('/') && names_tls_file(path) => {}
+        Value::String(text) if names_tls_file(path) => *value = Value::String(shown_path(text).to_owned()),
         Value::String(text) => *value = Value::String(shown_secret(text).to_owned()),
         Value::Number(_) => *value = Value::String(HIDDEN.to_owned()),
         Value::Bool(_) | Value::Null => {}

@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::certificate::{Certificate, format_time};
 use crate::domain::broker::TlsFiles;
+use crate::domain::redaction::shown_path;
 use crate::files::read_regular;
 use crate::pem::{self, PemError};
 
@@ -29,7 +30,7 @@ pub enum TlsFileError {
     Unreadable {
         /// Column of the table.
         column: &'static str,
-        /// Path.
+        /// Path, as it may be shown.
         path: String,
         /// Error of the operating system.
         source: io::Error,
@@ -141,7 +142,7 @@ fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFi
 fn read(column: &'static str, path: &str) -> Result<Vec<u8>, TlsFileError> {
     read_regular(Path::new(path), MAX_BYTES).map_err(|source| TlsFileError::Unreadable {
         column,
-        path: path.to_owned(),
+        path: shown_path(path).to_owned(),
         source,
     })
 }
@@ -253,6 +254,14 @@ mod tests {
             let error = files.error();
             assert!(error.contains(column) && error.contains("not a regular file"), "{error}");
         }
+    }
+
+    #[test]
+    fn errors_hide_what_is_no_path() {
+        let mut files = files();
+        files.names.client_key_file = Some("-----BEGIN PRIVATE KEY-----\ns3cret".to_owned());
+        let error = files.error();
+        assert!(error.starts_with("client_key_file *** cannot be read"), "{error}");
     }
 
     #[test]

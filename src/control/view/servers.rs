@@ -7,7 +7,7 @@ use crate::control::EditedServer;
 use crate::control::broker::BrokerProbe;
 use crate::domain::credential::Credential;
 use crate::domain::problem::Problem;
-use crate::domain::redaction::shown_secret;
+use crate::domain::redaction::{shown_path, shown_secret};
 use crate::domain::server_definition::ServerRecord;
 
 /// A broker, with the names of its columns.
@@ -29,11 +29,11 @@ pub struct ServerView {
     pub is_default: Option<bool>,
     /// Whether the connection is encrypted.
     pub tls: Option<bool>,
-    /// File with the authorities that sign its certificate.
+    /// File with the authorities that sign its certificate, or `***` if it is no absolute path.
     pub ca_file: Option<String>,
-    /// File with the gateway's certificate.
+    /// File with the gateway's certificate, or `***` likewise.
     pub client_cert_file: Option<String>,
-    /// File with the key of that certificate.
+    /// File with the key of that certificate, or `***` likewise.
     pub client_key_file: Option<String>,
     /// The only version of MQTT to use.
     pub protocol_version: Option<String>,
@@ -70,6 +70,7 @@ impl ServerView {
     #[must_use]
     pub fn new(ServerRecord { id, definition }: &ServerRecord) -> Self {
         let definition = definition.clone();
+        let path = |path: Option<String>| path.map(|path| shown_path(&path).to_owned());
         let text = |text: Option<Credential>| text.map(|text| text.expose().to_owned());
         Self {
             id: *id,
@@ -82,9 +83,9 @@ impl ServerView {
             enabled: definition.enabled,
             is_default: definition.is_default,
             tls: definition.tls,
-            ca_file: definition.ca_file,
-            client_cert_file: definition.client_cert_file,
-            client_key_file: definition.client_key_file,
+            ca_file: path(definition.ca_file),
+            client_cert_file: path(definition.client_cert_file),
+            client_key_file: path(definition.client_key_file),
             protocol_version: definition.protocol_version,
         }
     }

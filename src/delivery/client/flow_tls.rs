@@ -10,6 +10,7 @@ use super::PostError;
 use crate::credentials::read_secret_file;
 use crate::delivery::tls::{EndpointTrust, Tls, TlsError};
 use crate::domain::posting::options::TlsOptions;
+use crate::domain::redaction::shown_path;
 use crate::pem;
 use crate::settings::CredentialSettings;
 
@@ -89,7 +90,7 @@ fn read(
 ) -> Result<Option<Vec<u8>>, PostError> {
     let Some(path) = path else { return Ok(None) };
     let content = read_secret_file(Path::new(path), allowed, MAX_BYTES);
-    content.map(Some).map_err(|problem| unusable(option, &format!("{path} {problem}")))
+    content.map(Some).map_err(|problem| unusable(option, &format!("{} {problem}", shown_path(path))))
 }
 
 fn unusable(option: &str, problem: &impl ToString) -> PostError {
@@ -110,7 +111,7 @@ fn id(files: &[Option<Vec<u8>>], pinned: Option<[u8; 32]>) -> TlsId {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs;
+    use std::{env, fs};
 
     use rcgen::{CertificateParams, KeyPair};
 
@@ -138,5 +139,30 @@ mod tests {
         write();
         let third = read(Some(&second));
         assert!(third.id != second.id && !Arc::ptr_eq(&third.config, &second.config));
+    }
+    #[test]
+    fn errors_hide_what_is_no_path() {
+        let allowed = CredentialSettings::default();
+        let error = |text: &str| {
+            let options = TlsOptions { ca_file: Some(text.to_owned()), ..TlsOptions::default() };
+            FlowTls::read(&options, None, &allowed, &Tls::default()).err().unwrap().to_string()
+        };
+        let hidden = error("-----BEGIN PRIVATE KEY-----\ns3cret");
+        assert!(hidden.starts_with("options.delivery.tls.ca_file: *** cannot be read"), "{hidden}");
+        assert!(error("/no/such/ca.pem").contains("/no/such/ca.pem cannot be read"));
+    }
+
+    #[test]
+    fn relative_paths_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let allowed =
+            CredentialSettings { dir: directory.path().to_owned(), ..CredentialSettings::default() };
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        fs::write(directory.path().join("ca"), certificate.pem()).unwrap();
+        let to_root = "../".repeat(env::current_dir().unwrap().components().count());
+        let relative = format!("{to_root}{}/ca", directory.path().display());
+        let options = TlsOptions { ca_file: Some(relative), ..TlsOptions::default() };
+        assert!(FlowTls::read(&options, None, &allowed, &Tls::default()).unwrap().is_some());
     }
 }

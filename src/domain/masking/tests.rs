@@ -101,6 +101,27 @@ fn a_password_is_kept_by_its_mask_alone() {
     assert_eq!(MaskedServer::new(&row("env:MQTT_P")).restore(None), Ok(row("env:MQTT_P")));
 }
 
+#[test]
+fn a_file_of_a_broker_is_masked_unless_it_is_a_path() {
+    let row = |file: &str| ServerDefinition {
+        ca_file: Some(file.to_owned()),
+        client_cert_file: Some(file.to_owned()),
+        client_key_file: Some(file.to_owned()),
+        ..ServerDefinition::default()
+    };
+    let masked = MaskedServer::new(&row("-----BEGIN s3cret"));
+    assert!(!serde_json::to_string(&masked).unwrap().contains("s3cret"));
+    assert_eq!(masked.restore(Some(&row("tls/relative.pem"))), Ok(row("tls/relative.pem")));
+    for present in [None, Some(row("/k.pem")), Some(row("")), Some(ServerDefinition::default())] {
+        assert_eq!(masked.restore(present.as_ref()).unwrap_err().field, "ca_file");
+    }
+    for shown in ["/k.pem", "", " "] {
+        assert_eq!(MaskedServer::new(&row(shown)).restore(None), Ok(row(shown)));
+    }
+    let key_alone = MaskedServer { client_key_file: masked.client_key_file, ..MaskedServer::default() };
+    assert_eq!(key_alone.restore(None).unwrap_err().field, "client_key_file");
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -104,7 +104,7 @@ impl BrokerFormPage {
     }
 }
 
-/// The value of a field for a broker. The password is masked.
+/// The value of a field for a broker. Secrets are masked.
 fn shown(server: &ServerView, name: &str) -> String {
     let flag = |flag: Option<bool>| if flag == Some(true) { CHECKED.to_owned() } else { String::new() };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -242,6 +242,7 @@ mod tests {
             port: Some(1884),
             password: Some(Credential::new("s3cret")),
             tls: Some(true),
+            client_key_file: Some("-----BEGIN s3cret".to_owned()),
             ..ServerDefinition::default()
         };
         ServerView::new(&ServerRecord { id: 1, definition })
@@ -261,7 +262,9 @@ mod tests {
 
     #[test]
     fn form_that_was_not_touched_is_no_edit() {
-        assert_eq!(shown(&view(), "password"), "***");
+        for name in ["password", "client_key_file"] {
+            assert_eq!(shown(&view(), name), "***");
+        }
         assert_eq!(edit(&[]).unwrap(), ServerFields::default());
     }
 

@@ -17,21 +17,37 @@ const DOING: &str = "deleting old rows";
 /// A row by its id, and whether it is too old.
 type AgedRow = (i64, bool);
 
-/// Deletes the oldest dead letters that are older than `age`; at most a few hundred. Returns how many there were.
-/// A dead letter whose replay was refused counts from the replay.
-pub async fn delete_old_letters(database: &Database, age: Duration) -> Result<u64, StoreError> {
-    let rows = first_rows(database, "dead_letters", "occurred_at", age).await?;
+/// The result for a portion of the dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LetterPortion {
+    /// Number of deleted letters.
+    pub deleted: u64,
+    /// The id after which the next portion begins; none at the end of the table.
+    pub last_id: Option<i64>,
+}
+
+/// Deletes the dead letters that are older than `age` among the next few hundred rows after the id `after`. A dead
+/// letter whose replay was refused counts from the replay, so young ones may have the lowest ids.
+pub async fn delete_old_letters(
+    database: &Database,
+    age: Duration,
+    after: Option<i64>,
+) -> Result<LetterPortion, StoreError> {
+    let rows = next_rows(database, ("dead_letters", "occurred_at"), age, after).await?;
+    let last_id = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == PORTION_ROWS);
     let old: Vec<i64> = rows.into_iter().filter(|(_, is_old)| *is_old).map(|(id, _)| id).collect();
     // A replay may have refused one meanwhile, which counts from then.
     let is_old = format!(" AND occurred_at < {}", database.dialect.now_plus_micros());
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-    delete_where(database, "dead_letters", &old, (&is_old, vec![micros.saturating_neg().into()])).await
+    let condition = (is_old.as_str(), vec![micros.saturating_neg().into()]);
+    let deleted = delete_where(database, "dead_letters", &old, condition).await?;
+    Ok(LetterPortion { deleted, last_id })
 }
 
 /// Deletes the oldest rows of `data`, up to the first row that is younger than `age`; at most a few hundred. Returns
 /// how many there were. The numbers of a flow rise with the ids, so its remaining numbers have no gap.
 pub async fn delete_old_data(database: &Database, age: Duration) -> Result<u64, StoreError> {
-    let rows = first_rows(database, "data", "received_at", age).await?;
+    let rows = next_rows(database, ("data", "received_at"), age, None).await?;
     let old: Vec<i64> = rows.into_iter().take_while(|(_, is_old)| *is_old).map(|(id, _)| id).collect();
     delete(database, "data", &old).await
 }
@@ -52,22 +68,24 @@ pub async fn delete_excess_letters(database: &Database, max_rows: u64) -> Result
     delete(database, "dead_letters", &ids.while_doing(DOING)?).await
 }
 
-/// The rows with the lowest ids. Reads without locks.
-async fn first_rows(
+/// The rows of `table` with the lowest ids after `after`. Reads without locks.
+async fn next_rows(
     database: &Database,
-    table: &str,
-    time: &str,
+    (table, time): (&str, &str),
     age: Duration,
+    after: Option<i64>,
 ) -> Result<Vec<AgedRow>, StoreError> {
     let dialect = database.dialect;
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     let is_old = format!("CASE WHEN {time} < {} THEN 1 ELSE 0 END", dialect.now_plus_micros());
+    let condition = if after.is_some() { format!("WHERE {table}.id > ?") } else { String::new() };
     let sql = format!(
-        "SELECT {} AS id, {} AS is_old FROM {table} ORDER BY {table}.id LIMIT {PORTION_ROWS}",
+        "SELECT {} AS id, {} AS is_old FROM {table} {condition} ORDER BY {table}.id LIMIT {PORTION_ROWS}",
         dialect.wide("id"),
         dialect.integer(&is_old),
     );
-    let query = statement(dialect.backend(), sql, [micros.saturating_neg().into()]);
+    let values = [Value::from(micros.saturating_neg())].into_iter().chain(after.map(Value::from));
+    let query = statement(dialect.backend(), sql, values);
     let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
     let read = |row: &QueryResult| {
         let is_old: i64 = row.try_get("", "is_old")?;

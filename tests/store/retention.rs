@@ -9,6 +9,7 @@ use sea_orm::ConnectionTrait;
 
 on_every_database! {
     old_letters_are_deleted_in_portions
+    young_letters_do_not_hide_old_ones
     letter_that_is_refused_again_meanwhile_stays
     excess_letters_are_deleted_from_the_oldest
     old_data_is_deleted_up_to_the_first_young_row
@@ -35,15 +36,32 @@ async fn old_letters_are_deleted_in_portions(test: TestDatabase) {
     insert_letters(&setup, 1, 0).await;
     insert_letters(&setup, 100, -3_700).await;
     insert_letters(&setup, 10, -3_500).await;
-    let mut portions = Vec::new();
+    assert_eq!(deleted_portions(&setup).await, [512, 188]);
+    assert_eq!(letters(&setup).await, 11);
+    assert_eq!(deleted_portions(&setup).await, [0]);
+}
+
+/// The numbers of deleted letters of all portions.
+async fn deleted_portions(setup: &Setup) -> Vec<u64> {
+    let (mut portions, mut after) = (Vec::new(), None);
     loop {
-        match delete_old_letters(&setup.database, HOUR).await.unwrap() {
-            0 => break,
-            rows => portions.push(rows),
+        let portion = delete_old_letters(&setup.database, HOUR, after).await.unwrap();
+        portions.push(portion.deleted);
+        after = portion.last_id;
+        if after.is_none() {
+            return portions;
         }
     }
-    assert_eq!(portions, [512, 188]);
-    assert_eq!(letters(&setup).await, 11);
+}
+
+/// Letters that were refused again have the lowest ids.
+async fn young_letters_do_not_hide_old_ones(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    insert_letters(&setup, 513, 0).await;
+    insert_letters(&setup, 1, -3_700).await;
+    assert_eq!(deleted_portions(&setup).await, [0, 1]);
+    assert_eq!(letters(&setup).await, 513);
+    assert_eq!(deleted_portions(&setup).await, [0, 0]);
 }
 
 /// A replay holds the letter, and commits a little later in each round.
@@ -61,8 +79,8 @@ async fn letter_that_is_refused_again_meanwhile_stays(test: TestDatabase) {
             }
             replaying.commit().await.unwrap();
         };
-        let (deleted, ()) = tokio::join!(delete_old_letters(&setup.database, HOUR), ending);
-        assert_eq!((deleted.unwrap(), letters(&setup).await), (0, 1), "round {round}");
+        let (portion, ()) = tokio::join!(delete_old_letters(&setup.database, HOUR, None), ending);
+        assert_eq!((portion.unwrap().deleted, letters(&setup).await), (0, 1), "round {round}");
         setup.test.execute("DELETE FROM dead_letters").await;
     }
 }

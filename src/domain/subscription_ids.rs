@@ -26,13 +26,18 @@ const MAX_REPLACED: usize = 250_000;
 /// Minimum number of kept replaced bindings.
 const MIN_REPLACED: usize = 8;
 
+/// Maximum number of filters that were unsubscribed and may be held by another broker. It bounds the UNSUBSCRIBEs after
+/// a change of the broker. Two edits of the topics of 10,000 flows fit.
+const MAX_UNSUBSCRIBED: usize = 25_000;
+
 /// Filters and their flows. The list is empty if the broker does not support subscription identifiers.
 pub type Subscriptions = BTreeMap<TopicFilter, Vec<FlowId>>;
 
-/// The identifiers of all filters that were subscribed at any time.
+/// The identifiers of all filters that were subscribed at any time, up to the limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionIds {
     next_id: SubscriptionId,
+    /// The subscribed filters, and a bounded number of unsubscribed ones.
     entries: BTreeMap<String, FilterEntry>,
     /// In order of replacement, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +57,7 @@ struct FilterEntry {
     flows: Vec<FlowId>,
 }
 
-/// The former identifier of a filter.
+/// A former identifier of a filter, which need not be subscribed now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Replaced {
     id: SubscriptionId,
@@ -160,6 +165,7 @@ impl SubscriptionIds {
 
     /// Marks all filters as held, because the session may contain any former subscription.
     pub fn mark_all_held(&mut self) {
+        self.drop_oldest();
         self.entries.values_mut().for_each(|entry| entry.held = !entry.closes_connection);
     }
 
@@ -181,6 +187,7 @@ impl SubscriptionIds {
     }
 
     fn drop_oldest(&mut self) {
+        self.retire_unsubscribed();
         let mut weight = 0;
         let is_kept = |(place, replaced): &(usize, &Replaced)| {
             weight += 1 + replaced.flows.len();
@@ -188,6 +195,21 @@ impl SubscriptionIds {
         };
         let kept = self.replaced.iter().rev().enumerate().take_while(is_kept).count();
         self.replaced.drain(..self.replaced.len() - kept);
+    }
+
+    /// Counts the unsubscribed filters beyond the limit as replaced, the lowest identifiers first. Their bindings stay
+    /// known. A filter over which the broker closes the connection stays: another attempt would cost the connection.
+    fn retire_unsubscribed(&mut self) {
+        let is_unsubscribed = |entry: &FilterEntry| !entry.held && !entry.closes_connection;
+        let unsubscribed = self.entries.values().filter(|entry| is_unsubscribed(entry));
+        let mut ids: Vec<SubscriptionId> = unsubscribed.map(|entry| entry.id).collect();
+        let excess = ids.len().saturating_sub(MAX_UNSUBSCRIBED);
+        ids.sort_unstable();
+        let Some(lowest_kept) = ids.get(excess).copied().filter(|_| excess > 0) else { return };
+        let retired =
+            self.entries.extract_if(.., |_, entry| is_unsubscribed(entry) && entry.id < lowest_kept);
+        let replaced = |(filter, FilterEntry { id, flows, .. })| Replaced { id, filter, flows };
+        self.replaced.extend(retired.map(replaced));
     }
 }
 

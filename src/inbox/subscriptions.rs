@@ -1,8 +1,8 @@
 //! The stored MQTT 5 subscription identifiers of filters and flows, and the subscriptions of the broker's
 //! session.
 //!
-//! Records in the inbox and messages queued at the broker carry identifiers. So an identifier keeps its binding
-//! for ever and is durable before a SUBSCRIBE uses it.
+//! Records in the inbox and messages queued at the broker carry identifiers. So the binding of an identifier never
+//! changes, and is durable before a SUBSCRIBE uses it. Only the oldest bindings are forgotten, beyond a limit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const STORE_FORMAT: u32 = 1;
 /// to the next one instead of bound to another filter.
 const MAX_FIRST_ID: SubscriptionId = 1 << 27;
 
-/// The identifiers of all filters ever subscribed, stored in the inbox directory.
+/// The identifiers of present and former subscriptions, stored in the inbox directory.
 #[derive(Debug)]
 pub struct SubscriptionIdStore {
     dir: PathBuf,
@@ -101,7 +101,7 @@ impl SubscriptionIdStore {
         self.replace_file(file)
     }
 
-    /// Sets the connected broker. After a change, the session may hold any filter that was ever subscribed.
+    /// Sets the connected broker. After a change, the session may hold any filter that is on record.
     pub fn switch_broker(&mut self, broker: &str) -> Result<(), InboxError> {
         let mut file = self.file.clone();
         let last = file.broker.replace(broker.to_owned());

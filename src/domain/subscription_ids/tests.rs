@@ -71,6 +71,33 @@ fn oldest_replaced_ids_are_evicted_first() {
     assert_eq!(ids.replaced.len(), MIN_REPLACED);
 }
 
+#[test]
+fn unsubscribed_filters_are_bounded() {
+    let mut ids = SubscriptionIds::starting_at(1);
+    assign(&mut ids, "subscribed", &[1]);
+    assign(&mut ids, "avoided", &[1]);
+    ids.avoid("avoided");
+    let filters: Vec<String> = (0..MAX_UNSUBSCRIBED + 2).map(|n| format!("t/{n}")).collect();
+    let given = ids.assign(filters.iter().map(|filter| (filter.as_str(), &[7][..]))).unwrap();
+    for filter in &filters {
+        ids.mark_unsubscribed(filter);
+    }
+
+    ids.mark_all_held();
+    let held: BTreeSet<&str> = ids.held().map(|(filter, _)| filter).collect();
+    assert_eq!(held.len(), 1 + MAX_UNSUBSCRIBED);
+    assert!(held.contains("subscribed") && held.contains("t/2"));
+    assert!(!held.contains("t/0") && !held.contains("t/1"), "the lowest identifiers");
+    assert_eq!(ids.avoided().collect::<Vec<_>>(), ["avoided"]);
+
+    let next = ids.next_id;
+    assert_eq!(assign(&mut ids, "t/0", &[7]), next);
+    let bindings = ids.bindings();
+    for (id, filter) in given.into_iter().zip(&filters) {
+        assert_eq!(bindings.get(id), Some(Binding { filter, flows: &[7] }), "{id}");
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Subscribe(Vec<(u8, BTreeSet<FlowId>)>),

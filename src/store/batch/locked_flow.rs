@@ -18,6 +18,9 @@ use crate::store::statement::statement;
 /// Options as parsed from a row.
 type ParsedOptions = Result<SharedOptions, UnusableOptions>;
 
+/// Most flows in a cache. Beyond it the cache starts again, so that deleted flows do not stay for ever.
+const MAX_CACHED: usize = 16_384;
+
 /// Compiled schemas and parsed options, by flow. They are compiled again after the text has changed.
 #[derive(Debug, Default)]
 pub(super) struct SchemaCache {
@@ -34,7 +37,7 @@ impl SchemaCache {
             return Arc::clone(schema);
         }
         let schema = Arc::new(PayloadSchema::compile(&text));
-        self.compiled.insert(flow, (text, Arc::clone(&schema)));
+        insert_bounded(&mut self.compiled, flow, (text, Arc::clone(&schema)));
         schema
     }
 
@@ -44,11 +47,18 @@ impl SchemaCache {
             Some((of_action, known, options)) if *of_action == *action && *known == text => options.clone(),
             _ => {
                 let options = FlowOptions::parse_for(action, Some(&text)).map(FlowOptions::shared);
-                self.options.insert(flow, (action.to_owned(), text, options.clone()));
+                insert_bounded(&mut self.options, flow, (action.to_owned(), text, options.clone()));
                 options
             }
         }
     }
+}
+
+fn insert_bounded<T>(cache: &mut HashMap<FlowId, T>, flow: FlowId, parsed: T) {
+    if cache.len() >= MAX_CACHED && !cache.contains_key(&flow) {
+        cache.clear();
+    }
+    cache.insert(flow, parsed);
 }
 
 /// Most ids of one statement.
@@ -139,4 +149,26 @@ pub(super) fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Resul
         message_key: MessageKey::parse(message_key.as_deref()),
         taken: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deleted_flows_do_not_stay_cached() {
+        let mut cache = SchemaCache::default();
+        let options = || Some("{}".to_owned());
+        for flow in (0..).take(MAX_CACHED) {
+            cache.compiled(flow, "{}".to_owned());
+            assert!(cache.options(flow, "STORE_DB", options()).is_ok());
+        }
+        let kept = cache.compiled(0, "{}".to_owned());
+        assert!(Arc::ptr_eq(&kept, &cache.compiled(0, "{}".to_owned())));
+        cache.compiled(0, r#"{"n": "number"}"#.to_owned());
+        assert_eq!((cache.compiled.len(), cache.options.len()), (MAX_CACHED, MAX_CACHED));
+        cache.compiled(-1, "{}".to_owned());
+        assert!(cache.options(-1, "STORE_DB", options()).is_ok());
+        assert_eq!((cache.compiled.len(), cache.options.len()), (1, 1));
+    }
 }

@@ -129,8 +129,8 @@ impl Control {
         let old = find(&flows, code)?;
         self.check_version(old, expected).await?;
         let new = restored(edit.apply(&old.definition), Some(&old.definition))?;
-        let version = self.version(&FlowRecord { definition: new.clone(), ..old.clone() }).await?;
-        Ok((self.replace_flow(old, new, &flows).await?, version))
+        let (edited, stored) = self.replace_flow(old, new, &flows).await?;
+        Ok((edited, self.version(&stored).await?))
     }
 
     /// Fails if the flow has another version.
@@ -146,17 +146,21 @@ impl Control {
         Err(ControlError::Outdated { what: WHAT, name: flow.definition.code.clone() })
     }
 
-    /// Replaces the columns of one of `flows`.
+    /// Replaces the columns of one of `flows`, and returns the row as it is stored.
     pub(super) async fn replace_flow(
         &self,
         old: &FlowRecord,
         new: FlowDefinition,
         flows: &[FlowRecord],
-    ) -> Result<EditedFlow, ControlError> {
+    ) -> Result<(EditedFlow, FlowRecord), ControlError> {
         let others = flows.iter().filter(|other| other.id != old.id);
         let warnings = self.warnings_unless_errors(&new, others).await?;
-        let mut edited = self.make(vec![PlannedEdit { old, new, warnings }]).await?;
-        edited.pop().ok_or_else(|| ControlError::Conflict { what: WHAT, name: old.definition.code.clone() })
+        let (transaction, mut edited) = self.make(vec![PlannedEdit { old, new, warnings }]).await?;
+        // The database may store another text than it was given: MySQL normalises JSON.
+        let stored = transaction.lock(old.id).await?;
+        transaction.commit(&self.origin).await?;
+        let made = edited.pop().zip(stored);
+        made.ok_or_else(|| ControlError::Conflict { what: WHAT, name: old.definition.code.clone() })
     }
 
     /// Changes the same columns of several flows, all or none. Disabling alone is always possible.
@@ -175,11 +179,16 @@ impl Control {
                 if only_disables { Vec::new() } else { self.warnings_unless_errors(&new, others).await? };
             planned.push(PlannedEdit { old, new, warnings });
         }
-        self.make(planned).await
+        let (transaction, edited) = self.make(planned).await?;
+        transaction.commit(&self.origin).await?;
+        Ok(edited)
     }
 
-    /// Makes edits of rows in the order of their ids, all or none.
-    async fn make(&self, planned: Vec<PlannedEdit<'_>>) -> Result<Vec<EditedFlow>, ControlError> {
+    /// Makes edits of rows in the order of their ids. They count when the transaction is committed, all or none.
+    async fn make(
+        &self,
+        planned: Vec<PlannedEdit<'_>>,
+    ) -> Result<(FlowTransaction, Vec<EditedFlow>), ControlError> {
         let mut transaction = FlowTransaction::begin(&self.database).await?;
         let mut edited = Vec::new();
         for PlannedEdit { old, new, warnings } in planned {
@@ -192,8 +201,7 @@ impl Control {
                 warnings,
             });
         }
-        transaction.commit(&self.origin).await?;
-        Ok(edited)
+        Ok((transaction, edited))
     }
 
     /// Removes flows, all or none. Their rows in other tables stay.

@@ -119,7 +119,7 @@ impl Control {
         let flows = self.flows().await?;
         if let Some(present) = flows.iter().find(|flow| flow.definition.code == code) {
             let flow = restore(&masked, Some(&present.definition))?;
-            return self.replace_flow(present, flow, &flows).await;
+            return self.replace_flow(present, flow, &flows).await.map(|(edited, _)| edited);
         }
         let last_msg_id = self.last_number_of_removed(code).await?.ok_or_else(|| {
             let problem = "the flow was not removed by a command, so its last sequence number is unknown";

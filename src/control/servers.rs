@@ -142,8 +142,9 @@ impl Control {
         } else {
             warnings_unless_errors(&server, &self.settings.http_route.credentials)?
         };
-        self.change(&old, Some(&server.definition)).await?;
-        Ok(EditedServer { changed: server != old, server, warnings })
+        let changed = server != old;
+        let stored = self.change(&old, Some(&server.definition)).await?;
+        Ok(EditedServer { changed, server: stored.unwrap_or(server), warnings })
     }
 
     /// The version of a broker: changes with each of its columns. Says nothing about the password.
@@ -167,10 +168,15 @@ impl Control {
 
     /// Removes a broker.
     pub async fn remove_server(&self, server: &ServerRecord) -> Result<(), ControlError> {
-        self.change(server, None).await
+        self.change(server, None).await.map(drop)
     }
 
-    async fn change(&self, old: &ServerRecord, new: Option<&ServerDefinition>) -> Result<(), ControlError> {
+    /// Changes or removes a row, and returns it as it is stored.
+    async fn change(
+        &self,
+        old: &ServerRecord,
+        new: Option<&ServerDefinition>,
+    ) -> Result<Option<ServerRecord>, ControlError> {
         let mut transaction = FlowTransaction::begin(&self.database).await?;
         let locked = lock_server_unchanged(&transaction, old).await?;
         match new {
@@ -178,10 +184,11 @@ impl Control {
             None => transaction.delete_server(&locked).await,
         }
         .map_err(ControlError::refused)?;
+        let stored = transaction.lock_server(old.id).await?;
         if !transaction.is_empty() {
             transaction.commit(&self.origin).await?;
         }
-        Ok(())
+        Ok(stored)
     }
 }
 

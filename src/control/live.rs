@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Control, ControlError};
 use crate::domain::api_token::TokenScope;
 
-/// Beginning of the names of these tokens.
+/// Beginning of the names of these tokens. No other token has it: their streams of events are not checked again.
 pub(super) const COMMAND_TOKENS: &str = "command-";
 
 /// Time after which such a token is refused, if its command could not delete it.
@@ -34,7 +34,7 @@ impl Control {
             self.delete_token_named(&left.name).await?;
         }
         let name = format!("{COMMAND_TOKENS}{:016x}", rand::random::<u64>());
-        let text = self.add_token(&name, TokenScope::Read, Some(LIFE)).await?.text;
+        let text = self.add_any_token(&name, TokenScope::Read, Some(LIFE)).await?.text;
         Ok(LiveToken { name, text })
     }
 

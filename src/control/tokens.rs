@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::live::COMMAND_TOKENS;
 use super::{Control, ControlError};
 use crate::domain::api_token::{TokenHash, TokenScope, check_token_name, token_of};
 use crate::store::{self, MAX_TOKENS, StoredToken};
@@ -25,8 +26,22 @@ impl Control {
         Ok(store::read_tokens(&self.database).await?)
     }
 
-    /// Adds a token that is refused after `expires_in`.
+    /// Adds a token that is refused after `expires_in`. Its name must not be that of a token of a command.
     pub async fn add_token(
+        &self,
+        name: &str,
+        scope: TokenScope,
+        expires_in: Option<Duration>,
+    ) -> Result<AddedToken, ControlError> {
+        if name.starts_with(COMMAND_TOKENS) {
+            let problem = format!("{name:?} begins with {COMMAND_TOKENS:?}, as the tokens of commands do");
+            return Err(ControlError::invalid("name", problem, "choose another name"));
+        }
+        self.add_any_token(name, scope, expires_in).await
+    }
+
+    /// Adds a token with a name of any beginning.
+    pub(super) async fn add_any_token(
         &self,
         name: &str,
         scope: TokenScope,

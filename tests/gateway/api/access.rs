@@ -23,6 +23,8 @@ fn tokens_are_added_used_and_revoked(world: World) {
 
     let again = served.admin.call("POST", "/tokens", &json!({"name": "ci", "scope": "read"}));
     problem(&again, 422, "invalid");
+    let reserved = served.admin.call("POST", "/tokens", &json!({"name": "command-x", "scope": "read"}));
+    assert!(problem(&reserved, 422, "invalid").to_string().contains("command-x"), "{}", reserved.body);
     assert_eq!(served.admin.send("DELETE", "/tokens/ci", &[], b"").status, 200);
     eventually("the refusal of a revoked token", || (reader.get("/tokens").status == 401).then_some(()));
     problem(&served.admin.send("DELETE", "/tokens/ci", &[], b""), 404, "not_found");
@@ -37,6 +39,8 @@ fn tokens_are_stored_as_hashes(world: World) {
     assert!(succeeds(&world, &["tokens", "list"]).contains("ci    operate"));
     assert!(fails(&world, &["tokens", "add", "ci", "--scope", "read"]).contains("exists"));
     assert!(fails(&world, &["tokens", "add", "a b", "--scope", "read"]).contains("is no name of a token"));
+    let reserved = fails(&world, &["tokens", "add", "command-x", "--scope", "read"]);
+    assert!(reserved.contains("\"command-x\" begins with \"command-\""), "{reserved}");
     succeeds(&world, &["tokens", "revoke", "ci"]);
     assert!(fails(&world, &["tokens", "revoke", "ci"]).contains("tokens list"));
 }

@@ -5,7 +5,8 @@
 //! too many are open. A new probe is thus always served. The connection limit of the HTTP server alone would make
 //! the probe wait for older connections.
 //!
-//! A connection with a token may last longer: its requests may take long, and events have no end.
+//! A connection with a token may last longer: its requests may take long, and events have no end. The operating system
+//! closes it if its client does not read.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,12 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Extensions;
+use rustix::net::sockopt::set_tcp_user_timeout;
 
 /// Maximum age of a connection.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// Maximum open connections. A further one closes the oldest.
 const MAX_KEPT: u16 = 128;
+
+/// Maximum time for which a client accepts nothing of what is sent to it, in milliseconds.
+const STALLED_TIMEOUT_MS: u32 = 60_000;
 
 /// Maximum connections with a token. A further one ends as those without.
 const MAX_TRUSTED: usize = 64;
@@ -58,6 +63,8 @@ impl Connections {
         let socket = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
         // A response is sent in pieces, which must not wait for acknowledgements. A failure only makes it slower.
         let _ = socket.map(|socket| socket.set_nodelay(true));
+        // A failure leaves such a client to the other limits.
+        let _ = socket.map(|socket| set_tcp_user_timeout(socket, STALLED_TIMEOUT_MS));
         // The timeouts of the HTTP server still apply to a connection that cannot be registered.
         let Some(Ok(socket)) = socket.map(|socket| socket.as_fd().try_clone_to_owned()) else { return };
         let mut open = self.open();

@@ -5,6 +5,7 @@ mod description;
 mod drift;
 mod events;
 mod pages;
+mod stalled_clients;
 mod status;
 mod use_cases;
 

@@ -35,7 +35,7 @@ use crate::domain::replicas::{Membership, Replica};
 use crate::domain::retry::jittered;
 use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
-use crate::store::{Database, answer_timeout, with_timeout};
+use crate::store::{Database, StoreError, answer_timeout, with_timeout};
 
 /// Delay before a retry while no flows are loaded or the broker has not confirmed the subscriptions.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -155,13 +155,13 @@ impl FlowRegistryActor {
         });
     }
 
-    /// Reloads the flows soon after an edit.
+    /// Reloads the flows soon after an edit, and again after a failure.
     fn look_for_edits(&mut self, context: &mut Context<Self>) {
         let Some(mut edits) = self.edits.take() else { return };
         let database = Rc::clone(&self.database);
         let looking = async move {
-            let found = match &*database.lock().await {
-                Some(database) => with_timeout(answer_timeout(), edits.look(database)).await,
+            let found = match &mut *database.lock().await {
+                Some(database) => look(&mut edits, database).await,
                 None => Ok(false),
             };
             (edits, found)
@@ -169,9 +169,12 @@ impl FlowRegistryActor {
         context.spawn(looking.into_actor(self).map(|(edits, found), registry, context| {
             registry.edits = Some(edits);
             match found {
-                Ok(true) => context.notify(registry.guard.mailbox().enclose(ReloadFlows)),
-                Ok(false) => {}
-                // The next reload reports and mends it.
+                // The edit that caused a failed reload is found no second time.
+                Ok(is_edited) if is_edited || registry.reconciliation.is_outdated() => {
+                    context.notify(registry.guard.mailbox().enclose(ReloadFlows));
+                }
+                Ok(_) => {}
+                // The next reload reports it.
                 Err(error) => log::debug!("Cannot look for edits of flows: {error}"),
             }
         }));
@@ -186,6 +189,15 @@ impl FlowRegistryActor {
             registry.schedule_membership_update(context);
         });
     }
+}
+
+/// Looks for edits. Renews the connections after an error, because the next reload may be far away.
+async fn look(edits: &mut EditWatch, database: &mut Database) -> Result<bool, StoreError> {
+    let found = with_timeout(answer_timeout(), edits.look(database)).await;
+    if let Err(error) = &found {
+        database.recover(error).await?;
+    }
+    found
 }
 
 /// Logs the flows that became active.

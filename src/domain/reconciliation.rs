@@ -34,6 +34,8 @@ pub struct Reconciliation {
     session: BrokerSession,
     active: ActiveFlows,
     is_running: bool,
+    /// The last load has failed, so an edit may not count yet.
+    is_outdated: bool,
 }
 
 /// Work for the next pass.
@@ -102,6 +104,12 @@ impl Reconciliation {
         &self.session.terms
     }
 
+    /// Whether flows or brokers may have been edited since the last complete load, because a later one has failed.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated
+    }
+
     /// Sets a new connection, whose subscriptions are unknown.
     pub fn connect(&mut self, terms: BrokerConnection) {
         if !terms.session_kept {
@@ -136,6 +144,7 @@ impl Reconciliation {
     /// Applies a pass whose steps are done.
     pub fn finish(&mut self, pass: Pass) -> PassResult {
         self.is_running = false;
+        self.is_outdated = pass.has_failed_load || self.is_outdated && !pass.state.work.reload;
         let (is_planned, (has_all, has_any)) = (pass.table.is_some(), pass.granted());
         (self.membership, self.flows) = (pass.state.membership, pass.state.flows);
         if self.flows.in_force.is_none() {

@@ -62,7 +62,7 @@ async fn update_and_load(
     }
     // A retiring gateway serves the session at one broker and stays with that broker.
     if *pass.state.membership.role() != Role::Leaving {
-        reload_brokers(database, &parts.directory).await;
+        pass.has_failed_load |= !reload_brokers(database, &parts.directory).await;
     }
     let (flows, Span { from_us, until_us }) = timed(database, read_all(database, parts)).await?;
     pass.state.membership.set_flows(flows, from_us, until_us);
@@ -115,20 +115,23 @@ async fn check_dead_letters(database: &Database, observed: &Telemetry, warn_rows
     }
 }
 
-/// Reloads the list of brokers. On an error the current list stays in use.
-async fn reload_brokers(database: &mut Database, directory: &Directory) {
+/// Reloads the list of brokers. On an error the current list stays in use. Returns whether the table could be read.
+async fn reload_brokers(database: &mut Database, directory: &Directory) -> bool {
     match load_mqtt_servers(database).await {
-        Ok(MqttServers { usable, skipped }) => directory
-            .mqtt
-            .tell(UseServers { servers: usable, skipped: skipped.iter().map(ToString::to_string).collect() }),
+        Ok(MqttServers { usable, skipped }) => {
+            let skipped = skipped.iter().map(ToString::to_string).collect();
+            directory.mqtt.tell(UseServers { servers: usable, skipped });
+            true
+        }
         Err(error) => {
             log::error!("Error reloading the brokers: {error}; those in force stay");
+            // Rows that cannot be used stay so until the next edit.
+            let LoadServerError::Store(error) = error else { return true };
             // The flows may load without an error, so only this error triggers the recovery.
-            if let LoadServerError::Store(error) = error
-                && let Err(error) = database.recover(&error).await
-            {
+            if let Err(error) = database.recover(&error).await {
                 log::error!("Error reloading the brokers: {error}");
             }
+            false
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct Pass {
     pub has_new_flows: bool,
     /// Flows with an invalid filter that were not reported yet.
     pub new_rejections: Vec<RejectedFlow>,
+    /// Whether the flows or the brokers could not be loaded.
+    pub has_failed_load: bool,
     /// The table of the flows in force; `None` if the pass has nothing to do.
     pub(super) table: Option<Arc<RoutingTable>>,
     /// Flows that are routed but not subscribed.
@@ -97,6 +99,7 @@ impl Pass {
     /// Decides the steps. `has_read`: whether the flows or the other gateways were read. If nothing has changed, a pass
     /// for the membership alone has no steps.
     pub fn plan(&mut self, has_read: bool, record: &impl SubscriptionRecord, now: Duration) {
+        self.has_failed_load |= self.needs_load() && !has_read;
         let before = self.state.flows.in_force.clone();
         let Reconciliation { work, membership, flows: known, session, .. } = &mut self.state;
         let read = has_read

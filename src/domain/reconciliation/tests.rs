@@ -211,6 +211,31 @@ fn failed_load_keeps_the_last_flows() {
 }
 
 #[test]
+fn failed_load_is_outdated_until_repeated() {
+    let mut world = World::subscribed(&["a"]);
+    assert!(!world.state.is_outdated());
+    world.state.work.reload = true;
+    world.run(None);
+    world.state.work.announce = true;
+    world.run(None);
+    assert!(world.state.is_outdated(), "a pass without a load changes nothing");
+    world.load(flows(&["a", "b"]));
+    assert!(!world.state.is_outdated());
+}
+
+#[test]
+fn unread_brokers_are_outdated() {
+    let mut world = World::subscribed(&["a"]);
+    world.state.work.reload = true;
+    let mut pass = world.state.start().unwrap();
+    pass.state.membership.set_flows(flows(&["a"]), 100, 110);
+    pass.has_failed_load = true;
+    pass.plan(true, &world.record, Duration::ZERO);
+    world.state.finish(pass);
+    assert!(world.state.is_outdated());
+}
+
+#[test]
 fn first_load_is_retried() {
     let mut world = World::new(Role::ALONE);
     world.state.connect(terms());

@@ -83,6 +83,24 @@ fn flows_are_read(backend: Backend) {
 }
 
 #[test]
+fn unanswered_search_for_edits_reconnects() {
+    SERVERS.into_iter().for_each(edits_are_found);
+}
+
+fn edits_are_found(backend: Backend) {
+    let (mut world, proxy) = impatient(backend);
+    world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "86400");
+    world.flow("first", "first").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let stalled = proxy.at(Sign::Statement("FROM flow_revision"), 2).before(Act::Stall);
+    stalled.wait();
+    let mark = world.broker.mark();
+    world.flow("late", "late").insert(&world.sql);
+    world.wait_for_filters(mark, &[&world.topic("late")]);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
 fn unanswered_start_reconnects() {
     SERVERS.into_iter().for_each(the_start_goes_on);
 }

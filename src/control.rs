@@ -117,4 +117,10 @@ impl Control {
         let (database, settings) = (self.database.clone(), self.settings.clone());
         Self { database, settings, origin, version_key: self.version_key.clone() }
     }
+
+    /// The same use cases on other connections. They may lead to another server, so nothing that was read is kept.
+    fn with_database(&self, database: Database) -> Self {
+        let (settings, origin) = (self.settings.clone(), self.origin.clone());
+        Self { database, settings, origin, version_key: OnceCell::new() }
+    }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::LazyControl;
 use super::live::COMMAND_TOKENS;
+use super::{ControlError, LazyControl};
 use crate::domain::api_token::{TokenHash, TokenScope};
 use crate::domain::failed_attempts::FailedAttempts;
 use crate::store::StoredToken;
@@ -96,7 +96,7 @@ impl TokenAccess {
         Self { control, born: Instant::now(), known: Mutex::default() }
     }
 
-    /// The caller with this token by what is in memory. Without waiting: nobody if it is being read.
+    /// The caller with this token by what is in memory. Does not wait: `None` also while the tokens are being read.
     #[must_use]
     pub fn remembered(&self, given: &TokenHash) -> Option<Caller> {
         self.known.try_lock().ok()?.fresh_caller(given)
@@ -145,11 +145,7 @@ impl TokenAccess {
         {
             return Err(AccessRefusal::Unavailable(problem.clone()));
         }
-        let tokens = match self.control.get().await {
-            Ok(control) => control.tokens().await,
-            Err(error) => Err(error),
-        };
-        match tokens {
+        match self.stored_tokens().await {
             Ok(tokens) => {
                 known.of_table = Some((Instant::now(), tokens));
                 Ok(())
@@ -159,6 +155,15 @@ impl TokenAccess {
                 Err(AccessRefusal::Unavailable(error.to_string()))
             }
         }
+    }
+
+    async fn stored_tokens(&self) -> Result<Vec<StoredToken>, ControlError> {
+        let control = self.control.get().await?;
+        let tokens = control.tokens().await;
+        if let Err(error) = &tokens {
+            self.control.recover(&control, error).await?;
+        }
+        tokens
     }
 
     fn is_of_file(&self, known: &mut KnownTokens, given: &TokenHash) -> bool {

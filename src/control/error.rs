@@ -1,5 +1,7 @@
 //! Why a use case failed.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::domain::problem::Problem;
@@ -63,6 +65,12 @@ impl ControlError {
             return Self::invalid("row", error, "the database refuses this row: correct the value it names");
         }
         error.into()
+    }
+
+    /// The database took longer than `waited`.
+    #[must_use]
+    pub fn timed_out(waited: Duration) -> Self {
+        StoreError::TimedOut { waited }.into()
     }
 
     /// The kind of error, for programs.

@@ -16,7 +16,9 @@ mod site_rules;
 mod tables;
 
 use test_support::eventually;
-use test_support::world::World;
+use test_support::http::{Answer, admin_of, send};
+use test_support::process::Gateway;
+use test_support::world::{World, text_of};
 
 /// The test's own connection was cut as well; the pool finds that out at its next statement.
 fn reconnected(world: &World) {
@@ -30,6 +32,37 @@ fn end_sessions(world: &World) {
         let id: i64 = row.try_get_by_index(0).unwrap();
         // It may have ended by itself.
         let _ = world.sql.try_run(&format!("KILL {id}"));
+    }
+}
+
+/// A client of a gateway's API.
+struct ApiClient<'g> {
+    gateway: &'g Gateway,
+    token: String,
+}
+
+impl<'g> ApiClient<'g> {
+    /// With a new token of scope admin.
+    fn new(world: &World, gateway: &'g Gateway) -> Self {
+        let output = world.command(&["tokens", "add", "root", "--scope", "admin", "--json"]);
+        assert!(output.status.success(), "{}", text_of(&output));
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        Self { gateway, token: document["token"]["token"].as_str().unwrap().to_owned() }
+    }
+
+    fn send(&self, request: &str, body: &str) -> Answer {
+        let address = admin_of(self.gateway);
+        let token = &self.token;
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json"
+        );
+        send(address, &head, body.as_bytes())
+    }
+
+    /// The status of the answer to a request that reads flows.
+    fn status(&self) -> u16 {
+        self.send("GET /api/v1/flows", "").status
     }
 }
 

@@ -52,6 +52,8 @@ pub(in crate::http) struct ApiProblem {
     pub(in crate::http) details: Box<ProblemDetails>,
     retry_after: Option<Duration>,
     allow: Option<String>,
+    /// The failure of the use case.
+    cause: Option<Box<ControlError>>,
 }
 
 impl ApiProblem {
@@ -64,7 +66,7 @@ impl ApiProblem {
             remedy: None,
             problems: Vec::new(),
         };
-        Self { details: Box::new(details), retry_after: None, allow: None }
+        Self { details: Box::new(details), retry_after: None, allow: None, cause: None }
     }
 
     fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -165,9 +167,11 @@ impl ApiProblem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).with_retry(SOON)
     }
 
-    /// The request took too long.
-    pub(super) fn timed_out() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", "the request took too long").with_retry(SOON)
+    /// The request took too long. The host of the database may be gone, so this counts as an error of the database.
+    pub(super) fn timed_out(waited: Duration) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", "the request took too long");
+        let cause = Some(Box::new(ControlError::timed_out(waited)));
+        Self { cause, ..problem }.with_retry(SOON)
     }
 
     /// The database is not there, or not ready.
@@ -183,6 +187,11 @@ impl ApiProblem {
     /// A fault of the gateway.
     pub(in crate::http) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the gateway failed; its log says why")
+    }
+
+    /// The failure of the use case, if there was one.
+    pub(super) fn cause(&self) -> Option<&ControlError> {
+        self.cause.as_deref()
     }
 
     /// The last line of an answer that failed.
@@ -221,6 +230,7 @@ impl From<ControlError> for ApiProblem {
         problem.details.remedy = error.remedy().map(str::to_owned);
         problem.details.problems = error.problems().to_vec();
         problem.retry_after = wait;
+        problem.cause = Some(Box::new(error));
         problem
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::answer::line;
 use super::problem::ApiProblem;
-use crate::control::{AccessRefusal, Caller, Control, LazyControl, TokenAccess};
+use crate::control::{AccessRefusal, Caller, Control, ControlError, LazyControl, TokenAccess};
 use crate::domain::api_token::TokenHash;
 use crate::domain::edit_history::EditOrigin;
 use crate::domain::value_style::ValueStyle;
@@ -75,9 +75,11 @@ impl ApiThread {
         let control = Arc::clone(&self.control);
         self.spawn(async move || {
             let _turn = turn;
-            let work =
-                async { work(control.get().await.map_err(|error| ApiProblem::not_connected(&error))?).await };
-            timeout(WORK_TIMEOUT, work).await.unwrap_or_else(|_| Err(ApiProblem::timed_out()))
+            let work = async |control: &Control| {
+                let working = timeout(WORK_TIMEOUT, work(control)).await;
+                working.unwrap_or_else(|_| Err(ApiProblem::timed_out(WORK_TIMEOUT)))
+            };
+            work_with(&control, work).await
         })
         .await?
     }
@@ -124,12 +126,9 @@ impl ApiThread {
             task::spawn_local(async move {
                 let _turn = turn;
                 let sender = LineSender(sender);
-                let work = async {
-                    let control = control.get().await.map_err(|error| ApiProblem::not_connected(&error))?;
-                    work(control, &sender).await
-                };
+                let work = async |control: &Control| work(control, &sender).await;
                 let result = tokio::select! {
-                    result = work => result,
+                    result = work_with(&control, work) => result,
                     () = sender.0.closed() => return,
                 };
                 if let Err(problem) = result {
@@ -235,6 +234,20 @@ impl LineSender {
         // The next line says more, or the client is gone.
         let _ = self.0.try_send(Ok(line(document)));
     }
+}
+
+/// Does `work` with the use cases, and renews their connections after an error that calls for it.
+async fn work_with<T>(
+    control: &LazyControl,
+    work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem>,
+) -> Result<T, ApiProblem> {
+    let not_connected = |error: ControlError| ApiProblem::not_connected(&error);
+    let used = control.get().await.map_err(not_connected)?;
+    let done = work(&used).await;
+    if let Some(error) = done.as_ref().err().and_then(ApiProblem::cause) {
+        control.recover(&used, error).await.map_err(not_connected)?;
+    }
+    done
 }
 
 /// Ends when the server has ended.

@@ -5,8 +5,9 @@ use test_support::mariadb::MariaDbServer;
 use test_support::mosquitto::Broker;
 use test_support::oracle::Load;
 use test_support::process::Gateway;
+use test_support::proxy::{Act, How, Proxy, Sign, Watch};
 use test_support::sql::Sql;
-use test_support::world::{Backend, PASSWORD, World};
+use test_support::world::{Backend, PASSWORD, SERVERS, World};
 
 use super::{end_sessions, inbox_bytes, reconnected, sql_text};
 
@@ -188,5 +189,65 @@ fn database_created_later_is_filled() {
             .ok()
             .filter(|rows| !rows.is_empty())
     });
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+/// A world whose gateway reloads only after edits, and reaches its database by the proxy.
+fn without_periodic_reload(backend: Backend) -> (World, Proxy) {
+    let mut world = World::on(backend);
+    world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "86400");
+    world.flow("first", "first").insert(&world.sql);
+    let proxy = world.reach_database_by_proxy();
+    (world, proxy)
+}
+
+/// The next of these statements each lose their connection.
+fn cut_at(proxy: &Proxy, statement: &'static str) -> Vec<Watch> {
+    (0..100).map(|_| proxy.at(Sign::Statement(statement), 1).before(Act::Cut(How::Fin))).collect()
+}
+
+fn count_fired(cuts: &[Watch]) -> usize {
+    cuts.iter().filter(|cut| cut.has_fired()).count()
+}
+
+#[test]
+fn edited_flow_survives_failed_reload() {
+    SERVERS.into_iter().for_each(edited_flow_is_loaded_later);
+}
+
+fn edited_flow_is_loaded_later(backend: Backend) {
+    let (world, proxy) = without_periodic_reload(backend);
+    let mut gateway = world.start_subscribed();
+    // The rows as the gateway compares them are read before the edit.
+    let compared = proxy.at(Sign::Statement("description FROM flows"), 1).before(Act::HoldAnswer);
+    compared.wait();
+    let mark = world.broker.mark();
+    world.flow("late", "late").insert(&world.sql);
+    let cuts = cut_at(&proxy, "endpoint_url FROM flows");
+    proxy.flow();
+    gateway.wait_for_line("Flow late is new");
+    cuts[count_fired(&cuts)].wait();
+    proxy.disarm();
+    world.wait_for_filters(mark, &[&world.topic("late")]);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn edited_broker_survives_failed_reload() {
+    SERVERS.into_iter().for_each(edited_broker_is_loaded_later);
+}
+
+fn edited_broker_is_loaded_later(backend: Backend) {
+    let (world, proxy) = without_periodic_reload(backend);
+    let moved = Proxy::to_mqtt(world.broker.address);
+    let mut gateway = world.start_subscribed();
+    let cuts = cut_at(&proxy, "FROM mqtt_servers");
+    world.reach_broker_at(moved.address());
+    let fired = count_fired(&cuts);
+    gateway.signal("HUP");
+    // One of the two may be the reload after the start.
+    cuts[fired + 1].wait();
+    proxy.disarm();
+    moved.wait_for_taken(1);
     assert_eq!(gateway.stop(), Some(0));
 }

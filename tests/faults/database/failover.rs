@@ -11,6 +11,8 @@ use test_support::sink::Sink;
 use test_support::sql::Sql;
 use test_support::world::{World, text_of};
 
+use super::ApiClient;
+
 /// A world on the primary of a pair, whose gateway knows both servers; the replica has all tables.
 fn replicated(ports: impl FnOnce(&ReplicatedPair) -> [u16; 2]) -> (World, ReplicatedPair) {
     let pair = ReplicatedPair::start();
@@ -89,7 +91,7 @@ fn a_planned_switchover_is_followed() {
 #[test]
 fn posts_go_on_after_a_failover() {
     let (mut world, mut pair) = replicated(primary_first);
-    // No reload has the delivery follow the registry, either.
+    // No reload follows the failover, either.
     world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "86400");
     let sink = Sink::new();
     world.flow("posted", "posted").posts_to(&sink.url("/")).insert(&world.sql);
@@ -113,6 +115,30 @@ fn posts_go_on_after_a_failover() {
     gateway.signal("HUP");
     world.wait_for_filters(mark, &[&world.topic("new")]);
     assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn api_follows_a_failover() {
+    let (mut world, mut pair) = replicated(primary_first);
+    world.set("ADMIN_BIND", "127.0.0.1:0");
+    world.flow("edited", "edited").insert(&world.sql);
+    let mut load = Load::over(&world, 4);
+    let gateway = world.start_subscribed();
+    let api = ApiClient::new(&world, &gateway);
+    assert_eq!(api.status(), 200);
+    pair.wait_until_caught_up();
+    pair.primary.kill();
+    publish(&world, &mut load, 500);
+    gateway.wait_for_line("no server of the list can be used");
+    pair.promote_replica();
+    wait_for_switch(&gateway, &pair.replica, &pair.primary);
+    assert_eq!(api.status(), 200);
+    let edit = api.send("PATCH /api/v1/flows/edited", r#"{"description": "after the failover"}"#);
+    assert_eq!(edit.status, 200, "{}", edit.body);
+    world.look_at_mariadb(&pair.replica.url());
+    let edited = "SELECT COUNT(*) FROM flows WHERE description = 'after the failover'";
+    assert_eq!(world.sql.count(edited, []), 1);
+    finish(&world, &load, gateway);
 }
 
 #[test]

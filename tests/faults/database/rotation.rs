@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use test_support::eventually;
 use test_support::oracle::Load;
 use test_support::process::Gateway;
 use test_support::world::{Backend, PASSWORD, World};
 
-use super::sql_text;
+use super::{ApiClient, sql_text};
 
 const NEW_PASSWORD: &str = r"new'er: p@ss/w#rd\";
 
@@ -67,8 +68,11 @@ fn is_rotated(backend: Backend) {
     let mut world = World::on(backend);
     let file = world.keep_secret_in_file();
     let new_secret = secret_with(&world, &file, NEW_PASSWORD);
+    world.set("ADMIN_BIND", "127.0.0.1:0");
     let mut load = Load::over(&world, 4);
     let gateway = world.start_subscribed();
+    let api = ApiClient::new(&world, &gateway);
+    assert_eq!(api.status(), 200);
     publish(&world, &mut load);
     set_password(&world, NEW_PASSWORD);
     // Old connections go on.
@@ -81,6 +85,7 @@ fn is_rotated(backend: Backend) {
     });
     replace(&file, &new_secret);
     gateway.wait_for_line("its credentials were read again");
+    eventually("the API with the new password", || (api.status() == 200).then_some(()));
     publish(&world, &mut load);
     finish(&mut world, &load, gateway);
 }

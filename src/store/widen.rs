@@ -44,7 +44,8 @@ async fn widen_on_postgres(
         of_table.filter(|live| live.max_integer(database.dialect) < i64::MAX).collect()
     };
     let mut report = MigrationReport::default();
-    for table in ["data", "flows"] {
+    // In the order of the workers, which lock their flow before they insert. The other order ends in a deadlock.
+    for table in ["flows", "data"] {
         // All columns of a table in one statement: one copy of it.
         let narrow = narrow(table);
         if narrow.is_empty() {
@@ -59,6 +60,7 @@ async fn widen_on_postgres(
     if report.added.iter().any(|added| added.ends_with("data.id")) {
         widen_sequence(database, session).await?;
     }
+    report.added.sort();
     Ok(report)
 }
 

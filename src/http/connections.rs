@@ -107,13 +107,35 @@ fn close(socket: &TcpStream) {
     let _ = socket.shutdown(Shutdown::Both);
 }
 
+/// Trusts a connection during the check of its token, which takes long if the database does, and afterwards if the
+/// check succeeds.
+pub(super) async fn trust_if<T, E>(
+    connection: Option<&ConnectionGuard>,
+    check: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    if let Some(connection) = connection {
+        connection.trust();
+    }
+    let checked = check.await;
+    if let Some(connection) = connection.filter(|_| checked.is_err()) {
+        connection.distrust();
+    }
+    checked
+}
+
 impl ConnectionGuard {
-    /// Lets the connection become older, since its client has shown a token.
-    pub(super) fn trust(&self) {
+    /// Lets the connection become older.
+    fn trust(&self) {
         let mut open = self.connections.open();
         let trusted = open.sockets.values().filter(|open| open.is_trusted).count();
         if let Some(socket) = open.sockets.get_mut(&self.number).filter(|_| trusted < MAX_TRUSTED) {
             socket.is_trusted = true;
+        }
+    }
+
+    fn distrust(&self) {
+        if let Some(socket) = self.connections.open().sockets.get_mut(&self.number) {
+            socket.is_trusted = false;
         }
     }
 }
@@ -151,10 +173,11 @@ mod tests {
         assert!(connections.open().sockets.is_empty());
     }
 
-    #[test]
-    fn trusted_connection_does_not_expire() {
+    /// Whether a connection is open after its maximum age, during the check of its token and after it.
+    fn is_open_at_check(checked: Result<(), ()>) -> (bool, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
         let server = listener.accept().unwrap().0;
         server.set_nonblocking(true).unwrap();
         let connections = Connections::default();
@@ -162,12 +185,25 @@ mod tests {
         actix_web::rt::System::new().block_on(async {
             let server = actix_web::rt::net::TcpStream::from_std(server).unwrap();
             connections.register(&server, &mut data);
-            data.get::<ConnectionGuard>().unwrap().trust();
-            connections.close_expired(Instant::now() + MAX_AGE + Duration::from_secs(1));
-            connections.open().close_oldest_beyond(0);
-        });
-        client.set_nonblocking(true).unwrap();
-        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+            let mut is_open = || {
+                connections.close_expired(Instant::now() + MAX_AGE + Duration::from_secs(1));
+                connections.open().close_oldest_beyond(0);
+                client.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+            };
+            let mut during = false;
+            let check = async {
+                during = is_open();
+                checked
+            };
+            assert_eq!(trust_if(data.get::<ConnectionGuard>(), check).await, checked);
+            (during, is_open())
+        })
+    }
+
+    #[test]
+    fn connection_lasts_while_its_token_is_checked() {
+        assert_eq!(is_open_at_check(Ok(())), (true, true));
+        assert_eq!(is_open_at_check(Err(())), (true, false));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::Caller;
 use crate::domain::api_token::TokenHash;
-use crate::http::connections::ConnectionGuard;
+use crate::http::connections::trust_if;
 
 /// Maximum bytes of a token, far above the length of ours.
 const MAX_TOKEN_BYTES: usize = 1024;
@@ -26,11 +26,8 @@ pub(super) async fn gate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match admit(&request).await {
+    match trust_if(request.conn_data(), admit(&request)).await {
         Ok((caller, token)) => {
-            if let Some(connection) = request.conn_data::<ConnectionGuard>() {
-                connection.trust();
-            }
             request.extensions_mut().insert(caller);
             request.extensions_mut().insert(token);
             Ok(next.call(request).await?.map_into_boxed_body())

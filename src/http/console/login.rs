@@ -15,6 +15,7 @@ use super::visitor::{Guest, Submission};
 use crate::domain::api_token::{TokenHash, TokenScope};
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
+use crate::http::connections::trust_if;
 
 /// Maximum bytes of a token, far above the length of ours.
 const MAX_TOKEN_BYTES: usize = 1024;
@@ -58,7 +59,7 @@ pub(super) async fn log_in(
     }
     let peer = request.peer_addr().ok_or_else(ApiProblem::internal)?.ip();
     let hash = TokenHash::of_token(&token);
-    match thread.caller(hash, peer).await {
+    match trust_if(request.conn_data(), thread.caller(hash, peer)).await {
         Ok(caller) => Ok(opened(&guest, &sessions, &sessions.add(Some(hash), caller, Instant::now()), next)),
         Err(problem) => again(problem.status_code(), format!("You are not logged in: {problem}.")),
     }

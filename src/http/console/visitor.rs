@@ -19,7 +19,7 @@ use crate::domain::api_token::TokenScope;
 use crate::http::api::gate::{check_host, only};
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
-use crate::http::connections::ConnectionGuard;
+use crate::http::connections::trust_if;
 
 /// The field of forms with the key of the session. Pages of other sites do not know it.
 pub(super) const FORM_KEY: &str = "key";
@@ -115,10 +115,8 @@ impl Visitor {
         };
         let refused = || ConsoleError::NoSession { login: login_for(&request) };
         let secret = guest.secret.ok_or_else(refused)?;
-        let (session, caller) = find_session(&secret, thread, sessions).await.ok_or_else(refused)?;
-        if let Some(connection) = request.conn_data::<ConnectionGuard>() {
-            connection.trust();
-        }
+        let finding = async { find_session(&secret, thread, sessions).await.ok_or_else(refused) };
+        let (session, caller) = trust_if(request.conn_data(), finding).await?;
         let is_demo = request.app_data::<Data<DemoAccess>>().is_some();
         Ok(Self { session, caller, query: Fields::parse(request.query_string().as_bytes()), is_demo })
     }

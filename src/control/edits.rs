@@ -158,9 +158,10 @@ impl Control {
         let (transaction, mut edited) = self.make(vec![PlannedEdit { old, new, warnings }]).await?;
         // The database may store another text than it was given: MySQL normalises JSON.
         let stored = transaction.lock(old.id).await?;
+        let gone = || ControlError::Conflict { what: WHAT, name: old.definition.code.clone() };
+        let made = edited.pop().zip(stored).ok_or_else(gone)?;
         transaction.commit(&self.origin).await?;
-        let made = edited.pop().zip(stored);
-        made.ok_or_else(|| ControlError::Conflict { what: WHAT, name: old.definition.code.clone() })
+        Ok(made)
     }
 
     /// Changes the same columns of several flows, all or none. Disabling alone is always possible.

@@ -26,7 +26,7 @@ pub(super) async fn gate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match trust_if(request.conn_data(), admit(&request)).await {
+    match admit(&request).await {
         Ok((caller, token)) => {
             request.extensions_mut().insert(caller);
             request.extensions_mut().insert(token);
@@ -49,7 +49,7 @@ async fn admit(request: &ServiceRequest) -> Result<(Caller, TokenHash), ApiProbl
         return Err(ApiProblem::unauthorised("the request has no token"));
     };
     let hash = TokenHash::of_token(&token);
-    let caller = thread.caller(hash, peer).await?;
+    let caller = trust_if(request.conn_data(), thread.caller(hash, peer)).await?;
     // No database has a name with U+0000.
     if request.path().contains("%00") {
         return Err(ApiProblem::unknown_path());

@@ -21,7 +21,7 @@ const MAX_YOUNG_PORTIONS: u32 = 100;
 #[derive(Debug, Default)]
 struct LetterSweep {
     after: Option<i64>,
-    /// Portions in a row of which nothing was deleted, in this round.
+    /// Portions of this round in a row without a deletion.
     young_portions: u32,
 }
 

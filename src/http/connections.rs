@@ -24,7 +24,7 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 /// Maximum open connections. A further one closes the oldest.
 const MAX_KEPT: u16 = 128;
 
-/// Maximum time for which a client accepts nothing of what is sent to it, in milliseconds.
+/// Maximum time for which a client accepts no data, in milliseconds.
 const STALLED_TIMEOUT_MS: u32 = 60_000;
 
 /// Maximum connections with a token. A further one ends as those without.

@@ -54,7 +54,7 @@ pub(super) struct SchemaWork {
 }
 
 impl SchemaWork {
-    /// Measures `schema`. The error says what is too much.
+    /// Measures `schema`. The error names the limit that it exceeds.
     pub(super) fn measure(schema: &Value) -> Result<Self, String> {
         let mut names = Names::default();
         names.collect(schema, schema);
@@ -113,7 +113,7 @@ impl<'s> Names<'s> {
         }
     }
 
-    /// The schemas that a reference within `schema` can mean. None if it is that of a draft, or unknown.
+    /// The schemas that a reference within `schema` can mean. None for the schema of a draft, or an unknown one.
     fn targets(&self, schema: &Value, reference: &str) -> Vec<&'s Value> {
         let (file, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let resources: Vec<&Value> = if file.is_empty() {
@@ -223,7 +223,7 @@ impl<'s> Ways<'s> {
         for schema in schemas {
             reach = reach.and(self.through(schema, levels)?);
         }
-        // These look again at what the others have seen.
+        // These visit the values of the others again.
         let again = LOOK_AGAIN.iter().any(|keyword| members.contains_key(*keyword));
         Ok(if again { reach.and(reach) } else { reach })
     }

@@ -33,7 +33,7 @@ pub(super) async fn repeat_on_tables(
             Ok(()) => {
                 observed.metrics.database.mark_up();
                 if std::mem::take(&mut failures) > 0 {
-                    log::info!("The delivery can access its tables again");
+                    log::info!("The tables can be accessed again: {doing} goes on");
                 }
                 interval
             }
@@ -45,7 +45,7 @@ pub(super) async fn repeat_on_tables(
                 if let Some(database) = &mut database
                     && let Err(error) = database.recover(&error).await
                 {
-                    log::warn!("Outbox: {error}");
+                    log::warn!("Tables: {error}");
                 }
                 pause
             }
@@ -71,8 +71,8 @@ async fn connected<'d>(
 fn log_failure(doing: &str, error: &StoreError, pause: Duration) {
     let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
     if error.class() == ErrorClass::Deadlock {
-        log::debug!(retry_in_ms; "Outbox: {doing} gave way to another transaction: {error}");
+        log::debug!(retry_in_ms; "Tables: {doing} gave way to another transaction: {error}");
     } else {
-        log::warn!(retry_in_ms; "Outbox: {doing} failed, nothing is lost, trying again: {error}");
+        log::warn!(retry_in_ms; "Tables: {doing} failed, nothing is lost, trying again: {error}");
     }
 }

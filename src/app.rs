@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use actix::{Addr, Arbiter, System};
 
-use self::identity::RegisteredStart;
 pub(crate) use self::identity::directory_of_survey;
+use self::identity::{RegisteredStart, watch_place};
 pub use self::key_expiry::forget_expired_keys;
 pub use self::retire::{RetireOrder, Retired, retire};
 use self::signals::SignalAction;
@@ -203,6 +203,7 @@ fn run_observed(settings: Settings, consent: Consent, observed: Arc<Telemetry>) 
     match started {
         Ok(Some((gateway, registered, inbox))) => {
             let actors = gateway.directory.clone();
+            Arbiter::current().spawn(watch_place(inbox.clone()));
             Arbiter::current().spawn(registered.clone().keep_alive(inbox.clone(), actors));
             Arbiter::current().spawn(gateway.obey_signals());
             match system.run_with_code() {

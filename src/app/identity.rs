@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_rt::time::{sleep, timeout};
+use actix_rt::time::sleep;
 
 use super::StartError;
 use crate::actors;
@@ -20,7 +20,9 @@ use crate::domain::identity::{
 use crate::inbox::{Inbox, Registered, Survey, boot_id};
 use crate::observe::logging;
 use crate::settings::{DatabaseSettings, Settings};
-use crate::store::{Beat, Database, StoreError, beat, lane_offsets, note_end, register};
+use crate::store::{
+    Beat, Database, StoreError, answer_timeout, beat, lane_offsets, note_end, register, with_timeout,
+};
 
 /// Interval between two heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -28,8 +30,12 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Time for which a start that may still run is watched. Covers two heartbeats and a slow database.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Maximum wait for the database during shutdown.
-const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum wait for the database, for a heartbeat and for the end of this start. A connection that lost its server does
+/// not answer; the next heartbeat then comes by another one, before a watcher gives up.
+const BEAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Interval between two checks that the inbox directory is in place.
+const PLACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval between two checks of a watched start.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -90,7 +96,8 @@ pub(super) async fn register_start(
     let mut silent = Vec::new();
     let (registry, registration) = loop {
         let judged = |registry: &RegisteredStarts| decide_start(&directory, registry, consent, &silent);
-        match register(&database, &directory, &start_id, judged).await? {
+        let registering = register(&database, &directory, &start_id, judged);
+        match with_timeout(answer_timeout(), registering).await? {
             (registry, StartDecision::Register(registration)) => break (registry, registration),
             (_, StartDecision::Refuse(refusal)) => return Err(StartError::Identity(refusal)),
             (_, StartDecision::Watch(start)) => {
@@ -162,13 +169,25 @@ async fn is_alive(
     let until = Instant::now() + WATCH_TIMEOUT;
     while Instant::now() < until {
         sleep(WATCH_INTERVAL).await;
-        let now = crate::store::registry(database, directory).await?;
+        let now = with_timeout(answer_timeout(), crate::store::registry(database, directory)).await?;
         let mut starts = now.starts.into_iter().chain(now.others);
         if starts.any(|now| now.start_id == start.start_id && now.beats != start.beats) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Exits the process if the inbox directory is removed or replaced while it runs.
+pub(super) async fn watch_place(inbox: Inbox) {
+    while inbox.is_in_place() {
+        sleep(PLACE_INTERVAL).await;
+    }
+    log::error!(
+        "The inbox directory was removed or replaced while the gateway runs: ending, so that no message is acknowledged \
+         that would be lost"
+    );
+    logging::end_process(1);
 }
 
 impl RegisteredStart {
@@ -178,19 +197,10 @@ impl RegisteredStart {
         let mut database = None;
         loop {
             sleep(HEARTBEAT_INTERVAL).await;
-            if !inbox.is_in_place() {
-                log::error!(
-                    "The inbox directory was removed or replaced while the gateway runs: ending, so that no message is \
-                     acknowledged that would be lost"
-                );
-                logging::end_process(1);
-            }
-            match self.beat(&mut database, &inbox, &actors).await {
-                Ok(()) => {}
-                Err(error) => {
-                    log::debug!("Cannot send the heartbeat: {error}");
-                    database = None;
-                }
+            let beat = self.beat(&mut database, &inbox, &actors);
+            if let Err(error) = with_timeout(BEAT_TIMEOUT, beat).await {
+                log::debug!("Cannot send the heartbeat: {error}");
+                database = None;
             }
         }
     }
@@ -259,11 +269,10 @@ impl RegisteredStart {
     pub(super) fn note_end(&self, inbox: &Inbox) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let noted = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-            let noting = async { timeout(END_TIMEOUT, self.end(inbox)).await };
-            match runtime.block_on(noting) {
-                Ok(noted) => noted.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no answer within {} s", END_TIMEOUT.as_secs())),
-            }
+            let noted = runtime.block_on(async { with_timeout(BEAT_TIMEOUT, self.end(inbox)).await });
+            // A look-up of a name can take half a minute, and nothing is gained by its result.
+            runtime.shutdown_background();
+            noted.map_err(|error| error.to_string())
         });
         if let Err(error) = noted {
             log::warn!("Cannot record the orderly shutdown in the database: {error}");

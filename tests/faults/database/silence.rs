@@ -100,6 +100,27 @@ fn edits_are_found(backend: Backend) {
     assert_eq!(gateway.stop(), Some(0));
 }
 
+/// Without heartbeats a copy of the inbox would be admitted.
+#[test]
+fn unanswered_heartbeat_reconnects() {
+    SERVERS.into_iter().for_each(heartbeats_go_on);
+}
+
+fn heartbeats_go_on(backend: Backend) {
+    const BEAT: Sign = Sign::Statement("UPDATE gateway_starts SET beats");
+    let (world, proxy) = impatient(backend);
+    let stalled = proxy.at(BEAT, 1).before(Act::Stall);
+    let mut gateway = world.start_subscribed();
+    stalled.wait();
+    let beats = || world.sql.count("SELECT MAX(beats) FROM gateway_starts", []);
+    let before = beats();
+    eventually("another heartbeat", || (beats() > before).then_some(()));
+    proxy.at(BEAT, 1).before(Act::Stall).wait();
+    std::fs::remove_dir_all(world.inbox_directory()).unwrap();
+    gateway.wait_for_line("was removed or replaced");
+    assert_eq!(gateway.wait_for_exit().code(), Some(1));
+}
+
 #[test]
 fn unanswered_start_reconnects() {
     SERVERS.into_iter().for_each(the_start_goes_on);

@@ -33,6 +33,9 @@ const QUIET: [(&str, LevelFilter); 5] = [
 /// the connect options including the password.
 const PASSWORD_LEAK: (&str, Level) = ("paho_mqtt", Level::Warn);
 
+/// Its INFO lines are limited as warnings are. An endpoint that fails now and then causes one for each message.
+const DELIVERY: &str = "mqtt_gateway::actors::delivery";
+
 /// Interval at which due summaries of repeated records are written.
 const REPEATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -287,7 +290,7 @@ impl Log for Logger {
             return;
         }
         match &self.limiter {
-            Some(limiter) if record.level() <= Level::Warn && self.enabled(record.metadata()) => {
+            Some(limiter) if is_limited(record.metadata()) && self.enabled(record.metadata()) => {
                 limiter.pass(record, &|record| self.write(record));
             }
             _ => self.write(record),
@@ -299,6 +302,12 @@ impl Log for Logger {
         self.write_summaries(Limiter::write_all);
         self.wait_until_written();
     }
+}
+
+/// Whether records of this kind can be as frequent as messages without the operator's wish.
+fn is_limited(metadata: &Metadata<'_>) -> bool {
+    let max_level = if metadata.target() == DELIVERY { Level::Info } else { Level::Warn };
+    metadata.level() <= max_level
 }
 
 fn may_leak_password(metadata: &Metadata<'_>) -> bool {

@@ -4,19 +4,25 @@ use crate::logs::page::assert_quoted;
 use crate::logs::{Record, assert_one_object_a_line, await_record, parse, text};
 use test_support::net::free_port;
 use test_support::publisher::Message;
+use test_support::sink::Sink;
 use test_support::world::{Backend, World};
 
 const INVALID: &str = "Invalid payload in topic ";
 
 /// Of the errors whose message begins like this: lines, and how many errors these stand for.
 fn lines_and_errors(gateway: &crate::logs::Gateway, begin: &str) -> (usize, u64) {
+    lines_and_events(gateway, "ERROR", begin)
+}
+
+/// The same for any level.
+fn lines_and_events(gateway: &crate::logs::Gateway, level: &str, begin: &str) -> (usize, u64) {
     let stderr = gateway.stderr();
     let records = stderr.lines().filter_map(parse);
-    let errors: Vec<Record> = records
-        .filter(|record| text(record, "level") == "ERROR" && text(record, "message").starts_with(begin))
+    let lines: Vec<Record> = records
+        .filter(|record| text(record, "level") == level && text(record, "message").starts_with(begin))
         .collect();
     let stands_for = |record: &Record| record.get("repeated").map_or(1, |many| many.as_u64().unwrap());
-    (errors.len(), errors.iter().map(stands_for).sum())
+    (lines.len(), lines.iter().map(stands_for).sum())
 }
 
 /// The same by the daily error file, which has no fields.
@@ -142,4 +148,25 @@ fn rejecting_endpoint_is_counted_per_flow() {
         assert!(errors >= 3, "{errors}");
     }
     assert_quoted("Outbox growing", &["Error posting flow "]);
+}
+
+#[test]
+fn recoveries_of_a_flaky_endpoint_are_summed() {
+    const POSTS: usize = 4;
+    let mut world = World::on(Backend::Sqlite);
+    world.set("LOG_REPEAT_SECONDS", "3600").set("LOG_REPEAT_BURST", "1");
+    let sink = Sink::new();
+    world.flow("a", "t").posts_to(&sink.url("/hook")).insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    for posted in 1..=POSTS {
+        let tried = sink.requests().len();
+        sink.answer_with(503);
+        world.publish("t", "{}");
+        test_support::eventually("a refusal", || (sink.requests().len() > tried).then_some(()));
+        sink.answer_with(200);
+        sink.wait_for_delivered(posted);
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    let begin = format!("Endpoint {} of flow a takes messages again", sink.url("/***"));
+    assert_eq!(lines_and_events(&gateway, "INFO", &begin), (2, POSTS as u64), "the first and the sum");
 }

@@ -31,7 +31,6 @@ use crate::domain::outbox::{OutboxItem, OutboxKey};
 use crate::domain::outbox_work::Outcome;
 use crate::domain::posting::age_warnings::AgeWarnings;
 use crate::domain::posting::attempts::Attempt;
-use crate::domain::posting::breaker::BreakerState;
 use crate::domain::retry::Backoff;
 use crate::observe::metrics::AttemptOutcome;
 use crate::observe::{Telemetry, dead_post, whole_milliseconds};
@@ -172,12 +171,10 @@ impl DeliveryActor {
                 }
             }
         }
-        for event in self.queue.take_origin_events() {
-            log_origin(&event);
-            if matches!(event.change, OriginChange::Closed { .. } | OriginChange::Forgotten) {
-                let endpoints = &self.parts.observed.metrics.endpoints;
-                endpoints.set_breaker(&event.origin, BreakerState::Closed, SystemTime::now());
-            }
+        let events = self.queue.take_origin_events();
+        if !events.is_empty() {
+            events.iter().for_each(log_origin);
+            self.report_breakers();
         }
         self.work_on_table(context);
         self.set_alarm(context);
@@ -294,10 +291,13 @@ impl DeliveryActor {
             ActorState::Starting
         };
         self.guard.mailbox().set_state(state);
-        for found in self.queue.failing_origins(self.now()) {
-            let since = SystemTime::now() - found.since;
-            self.parts.observed.metrics.endpoints.set_breaker(&found.origin, found.state, since);
-        }
+        self.report_breakers();
+    }
+
+    fn report_breakers(&self) {
+        let failing = self.queue.failing_origins(self.now()).into_iter();
+        let breakers = failing.map(|found| (found.origin, (found.state, SystemTime::now() - found.since)));
+        self.parts.observed.metrics.endpoints.set_breakers(breakers);
     }
 }
 

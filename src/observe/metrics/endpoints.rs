@@ -43,7 +43,12 @@ struct Endpoints {
     own: BTreeMap<Origin, EndpointReading>,
     /// `None` until the first post.
     others: Option<EndpointReading>,
+    /// The breakers that are not closed, and the closed ones of `own`.
+    breakers: BTreeMap<Origin, BreakerReading>,
 }
+
+/// State of a breaker and time of its last change.
+pub(super) type BreakerReading = (BreakerState, SystemTime);
 
 /// Current values of one endpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,8 +57,8 @@ pub struct EndpointReading {
     pub attempts: AttemptCounts,
     /// Duration of the attempts, in seconds.
     pub seconds: Histogram,
-    /// State of its breaker and time of the last change; `None` until it is first set.
-    pub breaker: Option<(BreakerState, SystemTime)>,
+    /// `None` before the first failure.
+    pub breaker: Option<BreakerReading>,
 }
 
 impl Default for EndpointReading {
@@ -74,19 +79,29 @@ impl EndpointMetrics {
         endpoint.seconds.observe_duration(took, 1);
     }
 
-    /// Sets the state of a breaker. An origin without series of its own has none.
-    pub fn set_breaker(&self, origin: &Origin, state: BreakerState, since: SystemTime) {
-        if let Some(endpoint) = self.endpoints().own(origin) {
-            endpoint.breaker = Some((state, since));
+    /// Sets the states of all breakers: the others are closed.
+    pub fn set_breakers(&self, failing: impl IntoIterator<Item = (Origin, BreakerReading)>) {
+        let failing: BTreeMap<Origin, BreakerReading> = failing.into_iter().collect();
+        let Endpoints { own, breakers, .. } = &mut *self.endpoints();
+        breakers.retain(|origin, _| own.contains_key(origin) || failing.contains_key(origin));
+        for (origin, breaker) in breakers.iter_mut() {
+            if breaker.0 != BreakerState::Closed && !failing.contains_key(origin) {
+                *breaker = (BreakerState::Closed, SystemTime::now());
+            }
         }
+        breakers.extend(failing);
     }
 
-    /// Returns the values by origin.
+    /// Returns the values by origin. An origin without series of its own has only a breaker, while it fails.
     #[must_use]
     pub fn read(&self) -> Vec<(String, EndpointReading)> {
-        let endpoints = self.endpoints();
-        let own = endpoints.own.iter().map(|(origin, reading)| (origin.to_string(), reading.clone()));
-        own.chain(endpoints.others.iter().map(|reading| (OTHERS.to_owned(), reading.clone()))).collect()
+        let Endpoints { own, others, breakers } = &*self.endpoints();
+        let mut readings = own.clone();
+        for (origin, breaker) in breakers {
+            readings.entry(origin.clone()).or_default().breaker = Some(*breaker);
+        }
+        let own = readings.into_iter().map(|(origin, reading)| (origin.to_string(), reading));
+        own.chain(others.iter().map(|reading| (OTHERS.to_owned(), reading.clone()))).collect()
     }
 
     fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
@@ -139,23 +154,41 @@ mod tests {
         let endpoints = EndpointMetrics::default();
         for number in 0..MAX_ORIGINS + 5 {
             endpoints.count(Some(&origin(number)), AttemptOutcome::Delivered, Duration::ZERO);
-            endpoints.set_breaker(&origin(number), BreakerState::Open, SystemTime::UNIX_EPOCH);
         }
         let readings = endpoints.read();
         assert_eq!(readings.len(), MAX_ORIGINS + 1);
         let (name, others) = readings.last().unwrap();
-        assert_eq!((name.as_str(), others.attempts, others.breaker), (OTHERS, [5, 0, 0, 0], None));
+        assert_eq!((name.as_str(), others.attempts), (OTHERS, [5, 0, 0, 0]));
+    }
+
+    fn breaker_of(endpoints: &EndpointMetrics, number: usize) -> Option<BreakerState> {
+        let name = origin(number).to_string();
+        let found = endpoints.read().into_iter().find(|(origin, _)| *origin == name);
+        found.and_then(|(_, reading)| reading.breaker).map(|(state, _)| state)
     }
 
     #[test]
-    fn last_breaker_state_counts() {
+    fn breakers_that_are_not_named_again_are_closed() {
         let endpoints = EndpointMetrics::default();
-        for (state, seconds) in [(BreakerState::Open, 1), (BreakerState::HalfOpen, 2)] {
-            let since = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            endpoints.set_breaker(&origin(1), state, since);
+        for number in [1, 2] {
+            endpoints.count(Some(&origin(number)), AttemptOutcome::NoAnswer, Duration::ZERO);
         }
-        let (_, reading) = endpoints.read().remove(0);
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(2);
-        assert_eq!((reading.breaker, reading.attempts), (Some((BreakerState::HalfOpen, since)), [0; 4]));
+        endpoints.set_breakers([1, 2].map(|number| (origin(number), (BreakerState::Open, since))));
+        endpoints.set_breakers([(origin(2), (BreakerState::HalfOpen, since))]);
+        assert_eq!(breaker_of(&endpoints, 1), Some(BreakerState::Closed));
+        assert_eq!(breaker_of(&endpoints, 2), Some(BreakerState::HalfOpen));
+    }
+
+    #[test]
+    fn breaker_beyond_the_maximum_is_there_while_it_fails() {
+        let endpoints = EndpointMetrics::default();
+        for number in 0..=MAX_ORIGINS {
+            endpoints.count(Some(&origin(number)), AttemptOutcome::NoAnswer, Duration::ZERO);
+        }
+        endpoints.set_breakers([(origin(MAX_ORIGINS), (BreakerState::Open, SystemTime::UNIX_EPOCH))]);
+        assert_eq!(breaker_of(&endpoints, MAX_ORIGINS), Some(BreakerState::Open));
+        endpoints.set_breakers([]);
+        assert_eq!(breaker_of(&endpoints, MAX_ORIGINS), None);
     }
 }

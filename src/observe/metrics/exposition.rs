@@ -201,9 +201,10 @@ impl GatewayCollector {
     fn endpoints(&self, families: &mut Families<'_>) -> fmt::Result {
         let readings = self.0.metrics.endpoints.read();
         let endpoints = || readings.iter().map(|(origin, reading)| (vec![("origin", &**origin)], reading));
-        let attempts = endpoints().flat_map(|(labels, reading)| by_outcome(labels, &reading.attempts));
+        let counted = || endpoints().filter(|(_, reading)| reading.seconds.count() > 0);
+        let attempts = counted().flat_map(|(labels, reading)| by_outcome(labels, &reading.attempts));
         families.counters("endpoint_attempts", "Attempts to post, by outcome", attempts)?;
-        let took = endpoints().map(|(labels, reading)| (labels, reading.seconds.clone()));
+        let took = counted().map(|(labels, reading)| (labels, reading.seconds.clone()));
         families.histograms("endpoint_post_seconds", "Duration of an attempt to post", took)?;
         let breakers = || endpoints().filter_map(|(labels, reading)| Some((labels, reading.breaker?)));
         let states = breakers().flat_map(|(labels, (state, _))| {

@@ -66,7 +66,7 @@ fn text() -> String {
     let took = Duration::from_millis(20);
     telemetry.metrics.endpoints.count(Some(&origin), AttemptOutcome::EndpointFault, took);
     let since = UNIX_EPOCH + Duration::from_secs(8);
-    telemetry.metrics.endpoints.set_breaker(&origin, BreakerState::Open, since);
+    telemetry.metrics.endpoints.set_breakers([(origin, (BreakerState::Open, since))]);
     let result =
         ProcessResult { flow_code: "F".into(), message_id: 42, action: Action::StoreDb, inbox_offset: 0 };
     telemetry.metrics.processed(&[Ok(result)]);

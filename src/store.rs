@@ -58,9 +58,9 @@ pub use connect::{Database, missing_file};
 pub use database_key::database_key;
 pub(crate) use dead_letters::too_many_dead_letters;
 pub use dead_letters::{
-    LetterCount, LetterSummary, count_letters, count_recent_letters, count_recent_letters_by_flow,
-    discard_letters, last_letter, letter_before_newest, list_letters, max_dead_letters, read_letters,
-    select_letters,
+    LetterCount, LetterSummary, count_dead_letters, count_letters, count_recent_letters,
+    count_recent_letters_by_flow, discard_letters, last_letter, letter_before_newest, list_letters,
+    max_dead_letters, read_letters, select_letters,
 };
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;

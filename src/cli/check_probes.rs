@@ -153,8 +153,9 @@ async fn dead_letters(
     settings: &Settings,
     report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
-    let rows = store::max_dead_letters(database).await.unwrap_or(0);
-    match store::too_many_dead_letters(rows, settings.dead_letters_warn_rows) {
+    let warn_rows = settings.dead_letters_warn_rows;
+    let rows = store::count_dead_letters(database, warn_rows).await.unwrap_or(0);
+    match store::too_many_dead_letters(rows, warn_rows) {
         Some(warning) => report.warn("schema", &warning),
         None => Ok(()),
     }

@@ -16,6 +16,7 @@ pub(super) const LETTER_COLUMNS: &str = "id, occurred_at, received_at, inbox_id,
      payload_bytes, flow_id, flow_code, message_id, reason, detail, recent_attempts";
 
 const READING: &str = "reading the dead letters";
+const COUNTING: &str = "counting the dead letters";
 
 /// Rows of one search.
 const PAGE: usize = 512;
@@ -334,12 +335,25 @@ impl LetterConditions {
 /// # }
 /// ```
 pub async fn max_dead_letters(database: &Database) -> Result<u64, StoreError> {
-    const DOING: &str = "counting the dead letters";
     // Two subqueries: SQLite would scan the table for both ends in one.
     let range = "(SELECT MAX(id) FROM dead_letters) - (SELECT MIN(id) FROM dead_letters) + 1";
     let sql = format!("SELECT {} AS letters", database.dialect.integer(&format!("COALESCE({range}, 0)")));
     let query = Statement::from_string(database.dialect.backend(), sql);
-    Ok(u64::try_from(database.number(query, DOING).await?).unwrap_or(0))
+    Ok(u64::try_from(database.number(query, COUNTING).await?).unwrap_or(0))
+}
+
+/// Counts the rows of the table if they may be more than `exact_up_to`, and returns that number if they are not.
+/// Otherwise returns the upper bound of [`max_dead_letters`].
+pub async fn count_dead_letters(database: &Database, exact_up_to: u64) -> Result<u64, StoreError> {
+    let range = max_dead_letters(database).await?;
+    if range <= exact_up_to {
+        return Ok(range);
+    }
+    let some = format!("SELECT id FROM dead_letters LIMIT {}", exact_up_to.saturating_add(1));
+    let sql = format!("SELECT {} FROM ({some}) AS first_rows", database.dialect.integer("COUNT(*)"));
+    let query = Statement::from_string(database.dialect.backend(), sql);
+    let counted = u64::try_from(database.number(query, COUNTING).await?).unwrap_or(0);
+    Ok(if counted <= exact_up_to { counted } else { range })
 }
 
 /// The warning with its remedy, if there are more rows than `warn_rows`.

@@ -7,8 +7,9 @@ use mqtt_gateway::domain::batch::Batch;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
-    Database, Dialect, LoadServerError, StoreError, UnsafeTable, check_tables, load_flows, load_mqtt_server,
-    load_mqtt_servers, load_mqtt_servers_before_migration, max_dead_letters, migrate, plan,
+    Database, Dialect, LoadServerError, StoreError, UnsafeTable, check_tables, count_dead_letters,
+    load_flows, load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration, max_dead_letters,
+    migrate, plan,
 };
 
 on_every_database! {
@@ -318,4 +319,8 @@ async fn dead_letters_are_counted_by_their_ids(test: TestDatabase) {
         setup.test.execute(&format!("INSERT INTO dead_letters ({columns}) VALUES ({values})")).await;
     }
     assert_eq!(max_dead_letters(&setup.database).await.unwrap(), 6);
+    for (exact_up_to, expected) in [(6, 6), (5, 3), (3, 3), (2, 6)] {
+        let counted = count_dead_letters(&setup.database, exact_up_to).await.unwrap();
+        assert_eq!(counted, expected, "exact up to {exact_up_to}");
+    }
 }

@@ -13,9 +13,9 @@ use crate::domain::reconciliation::Pass;
 use crate::domain::replicas::Role;
 use crate::observe::Telemetry;
 use crate::store::{
-    Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answer_timeout, load_flows,
-    load_limits, load_mqtt_servers, max_dead_letters, numbers_used, timed, too_many_dead_letters,
-    unusable_options, with_timeout,
+    Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answer_timeout,
+    count_dead_letters, load_flows, load_limits, load_mqtt_servers, numbers_used, timed,
+    too_many_dead_letters, unusable_options, with_timeout,
 };
 
 /// Updates the membership and loads the flows, as far as the pass needs it. Returns whether the flows in force can have
@@ -104,7 +104,7 @@ async fn log_unusable_options(database: &Database) {
 /// Warns when the dead-letter table exceeds the limit, and again only after it was below.
 async fn check_dead_letters(database: &Database, observed: &Telemetry, warn_rows: u64) {
     let letters = &observed.metrics.dead_letters;
-    match max_dead_letters(database).await {
+    match count_dead_letters(database, warn_rows).await {
         Ok(rows) => {
             let was_too_large = letters.replace_rows(rows).is_some_and(|before| before > warn_rows);
             if let Some(warning) = too_many_dead_letters(rows, warn_rows).filter(|_| !was_too_large) {

@@ -87,7 +87,9 @@ pub use mqtt_servers::{
     load_mqtt_servers_before_migration,
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
-pub use retention::{LetterPortion, delete_excess_letters, delete_old_data, delete_old_letters};
+pub use retention::{
+    LetterPortion, delete_excess_letters, delete_old_data, delete_old_letters, oldest_row_ahead,
+};
 pub use server_table::read_servers;
 pub use starts::{
     Beat, LastStart, beat, forget_inbox, lane_offsets, last_starts, note_end, register, registry,

@@ -8,7 +8,7 @@ use crate::observe::Telemetry;
 use crate::settings::{DatabaseSettings, RetentionSettings};
 use crate::store::{
     Database, LetterPortion, StoreError, answer_timeout, delete_excess_letters, delete_old_data,
-    delete_old_letters, with_timeout,
+    delete_old_letters, oldest_row_ahead, with_timeout,
 };
 
 /// Delay between two portions, so that the workers come first.
@@ -48,7 +48,7 @@ pub(super) async fn delete_old_rows(
     if retention == RetentionSettings::default() {
         return;
     }
-    let mut sweep = LetterSweep::default();
+    let (mut sweep, mut known_ahead) = (LetterSweep::default(), None);
     repeat_on_tables(settings, observed, "deleting old rows", CLEANING_INTERVAL, async |database| {
         if let Some(age) = letters_max_age {
             let deleted = sweep_letters(database, age, &mut sweep).await?;
@@ -61,6 +61,15 @@ pub(super) async fn delete_old_rows(
         if let Some(age) = data_max_age {
             let deleted = in_portions(async || delete_old_data(database, age).await).await?;
             log_deleted(deleted, "rows of data", "DATA_MAX_AGE_SECONDS");
+            let ahead = with_timeout(answer_timeout(), oldest_row_ahead(database)).await?;
+            if let Some(id) = ahead.filter(|_| ahead != known_ahead) {
+                log::warn!(
+                    id;
+                    "DATA_MAX_AGE_SECONDS deletes nothing: row {id} of data, the first one, has a received_at that is \
+                     more than a day ahead. Correct its time, or delete the row"
+                );
+            }
+            known_ahead = ahead;
         }
         Ok(())
     })

@@ -52,6 +52,20 @@ pub async fn delete_old_data(database: &Database, age: Duration) -> Result<u64, 
     delete(database, "data", &old).await
 }
 
+/// The row of `data` with the lowest id, if its time is more than a day ahead: written while the clock was wrong. It
+/// counts as young until then, so nothing behind it is deleted.
+pub async fn oldest_row_ahead(database: &Database) -> Result<Option<i64>, StoreError> {
+    const DAY: Duration = Duration::from_hours(24);
+    let dialect = database.dialect;
+    let is_ahead = format!("CASE WHEN received_at > {} THEN id ELSE 0 END", dialect.now_plus_micros());
+    let sql = format!("SELECT {} FROM data ORDER BY id LIMIT 1", dialect.integer(&is_ahead));
+    let micros = i64::try_from(DAY.as_micros()).unwrap_or(i64::MAX);
+    let query = statement(dialect.backend(), sql, [micros.into()]);
+    let row = database.connection.query_one_raw(query).await.while_doing(DOING)?;
+    let id: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose().while_doing(DOING)?;
+    Ok(id.filter(|id| *id > 0))
+}
+
 /// Deletes the oldest dead letters beyond the newest `max_rows`; at most a few hundred. Returns how many there were.
 pub async fn delete_excess_letters(database: &Database, max_rows: u64) -> Result<u64, StoreError> {
     // The range of the ids costs nothing to read, and is an upper bound of the number.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::batches::Setup;
 use crate::database::TestDatabase;
-use mqtt_gateway::store::{Database, delete_excess_letters, delete_old_data, delete_old_letters};
+use mqtt_gateway::store::{
+    Database, delete_excess_letters, delete_old_data, delete_old_letters, oldest_row_ahead,
+};
 use sea_orm::ConnectionTrait;
 
 on_every_database! {
@@ -13,6 +15,7 @@ on_every_database! {
     letter_that_is_refused_again_meanwhile_stays
     excess_letters_are_deleted_from_the_oldest
     old_data_is_deleted_up_to_the_first_young_row
+    first_row_of_data_with_a_time_ahead_is_found
 }
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -97,17 +100,30 @@ async fn excess_letters_are_deleted_from_the_oldest(test: TestDatabase) {
     assert_eq!(setup.count("SELECT MIN(id) FROM dead_letters").await, 596);
 }
 
-async fn old_data_is_deleted_up_to_the_first_young_row(test: TestDatabase) {
-    let setup = Setup::new(test).await;
-    let ages = [-7_200, -3_700, -3_500, -7_200];
-    for seconds in ages {
-        let at = setup.test.seconds_from_now(seconds);
+async fn store_data(setup: &Setup, seconds_from_now: &[i64]) {
+    for seconds in seconds_from_now {
+        let at = setup.test.seconds_from_now(*seconds);
         let sql = format!(
             "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
              VALUES ({at}, 'F', 'a', '1', 1)"
         );
         setup.test.execute(&sql).await;
     }
+}
+
+async fn first_row_of_data_with_a_time_ahead_is_found(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    assert_eq!(oldest_row_ahead(&setup.database).await.unwrap(), None);
+    store_data(&setup, &[90_000, -7_200]).await;
+    assert_eq!(delete_old_data(&setup.database, HOUR).await.unwrap(), 0);
+    assert_eq!(oldest_row_ahead(&setup.database).await.unwrap(), Some(1));
+    setup.test.execute("DELETE FROM data WHERE id = 1").await;
+    assert_eq!(oldest_row_ahead(&setup.database).await.unwrap(), None);
+}
+
+async fn old_data_is_deleted_up_to_the_first_young_row(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    store_data(&setup, &[-7_200, -3_700, -3_500, -7_200]).await;
     assert_eq!(delete_old_data(&setup.database, HOUR).await.unwrap(), 2);
     assert_eq!(delete_old_data(&setup.database, HOUR).await.unwrap(), 0);
     assert_eq!(setup.count("SELECT MIN(id) FROM data").await, 3);

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::delivery::client::check_root_certificates;
 use crate::domain::invisible::is_invisible;
 use crate::observe::check_writable;
 use crate::settings::{EffectiveSetting, Loaded};
@@ -63,6 +64,9 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> {
     writeln!(out)?;
     let mut report = CheckReport { out, all_ok: true };
     super::check_probes::run(&loaded.settings, &mut report)?;
+    if let Err(problem) = check_root_certificates(&loaded.settings.http_route) {
+        report.warn("endpoints", &format!("cannot be reached by https: {problem}"))?;
+    }
     report.add("log", &log_dir(&loaded.settings.log_dir))?;
     report.add("inbox", &inbox_dir(&loaded.settings.inbox.dir))?;
     Ok(report.all_ok)

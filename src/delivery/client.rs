@@ -81,11 +81,26 @@ pub fn check_options(options: &DeliveryOptions, route: &HttpRoute) -> Result<(),
     PreparedOptions::new(options, None, &route.credentials, &tls).map(drop)
 }
 
+/// Checks the bundle of root certificates, if one is set.
+///
+/// # Errors
+/// Why it cannot be used, and the remedy.
+pub fn check_root_certificates(route: &HttpRoute) -> Result<(), String> {
+    match &route.ca_bundle {
+        Some(bundle) => Tls::new(Some(bundle.clone())).check(),
+        None => Ok(()),
+    }
+}
+
 impl EndpointClients {
     /// Creates clients without connections; a post may take as long as `timeout`.
     #[must_use]
     pub fn new(timeout: Duration, route: &HttpRoute) -> Self {
         let tls = Rc::new(Tls::new(route.ca_bundle.clone()));
+        if route.ca_bundle.is_some() {
+            // The operator learns of a bundle that cannot be used before a post needs it.
+            tls.config();
+        }
         let targets = Targets::new(route.proxies.clone());
         let origins = OriginClients::new(timeout, Rc::clone(&tls), route.networks.clone());
         let options = OptionsCache::new(route.credentials.clone(), tls);

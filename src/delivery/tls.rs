@@ -1,22 +1,19 @@
 //! TLS for connections to endpoints: root certificates of the system or of a bundle, with *ring* as crypto provider.
 
-mod by_hash;
-mod pinned;
+mod endpoint_verifier;
 
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
 use thiserror::Error;
 
-use self::by_hash::PinnedByHash;
-use self::pinned::PinnedOrChained;
+use self::endpoint_verifier::{CertificateProof, EndpointVerifier};
 
 /// The configuration of `https` connections. The root certificates are loaded at the first connection.
 #[derive(Debug, Default)]
@@ -30,7 +27,7 @@ pub(super) struct Tls {
 /// The root certificates, with the configuration of connections that need nothing else.
 #[derive(Debug)]
 struct Roots {
-    verifier: Arc<PinnedOrChained>,
+    verifier: Arc<EndpointVerifier>,
     config: Arc<ClientConfig>,
 }
 
@@ -79,12 +76,14 @@ impl Tls {
         trust: EndpointTrust,
         client: Option<ClientIdentity>,
     ) -> Result<Arc<ClientConfig>, TlsError> {
-        let verifier: Arc<dyn ServerCertVerifier> = match trust {
-            EndpointTrust::Roots => Arc::clone(&self.roots().ok_or(TlsError::NoRoots)?.verifier) as _,
+        let verifier = match trust {
+            EndpointTrust::Roots => Arc::clone(&self.roots().ok_or(TlsError::NoRoots)?.verifier),
             EndpointTrust::Authorities(trusted) => {
                 Arc::new(verifier(&trusted).map_err(TlsError::Authorities)?)
             }
-            EndpointTrust::Pinned(sha256) => Arc::new(PinnedByHash::new(sha256)),
+            EndpointTrust::Pinned(sha256) => {
+                Arc::new(EndpointVerifier::new(CertificateProof::Sha256(sha256)))
+            }
         };
         client_config(verifier, client).map(Arc::new).map_err(TlsError::Identity)
     }
@@ -97,28 +96,38 @@ impl Tls {
     }
 
     fn read(&self) {
-        let found = self.bundle.as_deref().map_or_else(load_native_certs, certificates_at);
-        match Roots::new(&found.certs) {
+        match self.find() {
             // The cell is still empty, because this code runs on one thread.
             Ok(roots) => drop(self.roots.set(roots)),
-            Err(error) if !self.logged.replace(true) => self.log_missing(&*error, &found),
+            Err(problem) if !self.logged.replace(true) => {
+                log::error!("{problem}. Endpoints with https cannot be reached");
+            }
             Err(_) => {}
         }
     }
 
-    fn log_missing(&self, error: &dyn std::error::Error, found: &CertificateResult) {
-        let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-        let place = match &self.bundle {
-            Some(path) => format!(
-                "in {}; see REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, and that it is PEM",
-                path.display()
-            ),
-            None => "on this system; install ca-certificates or set SSL_CERT_FILE".to_owned(),
-        };
-        log::error!(
-            "No usable root certificates {place}. Endpoints with https cannot be reached: {error}. {}",
-            errors.join("; ")
-        );
+    /// Reads the root certificates.
+    ///
+    /// # Errors
+    /// Why there are none, and the remedy.
+    fn find(&self) -> Result<Roots, String> {
+        let found = self.bundle.as_deref().map_or_else(load_native_certs, certificates_at);
+        Roots::new(&found.certs).map_err(|error| {
+            let errors = found.errors.iter().map(|error| format!("; {error}")).collect::<String>();
+            let place = match &self.bundle {
+                Some(path) => format!(
+                    "in {}; see REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, and that it is PEM",
+                    path.display()
+                ),
+                None => "on this system; install ca-certificates or set SSL_CERT_FILE".to_owned(),
+            };
+            format!("No usable root certificates {place}: {error}{errors}")
+        })
+    }
+
+    /// Checks that there are root certificates. The text of the error has a remedy.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.find().map(drop)
     }
 }
 
@@ -133,23 +142,23 @@ fn certificates_at(path: &Path) -> CertificateResult {
 impl Roots {
     fn new(trusted: &[CertificateDer<'static>]) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let verifier = Arc::new(verifier(trusted)?);
-        let config = Arc::new(client_config(Arc::clone(&verifier) as _, None)?);
+        let config = Arc::new(client_config(Arc::clone(&verifier), None)?);
         Ok(Self { verifier, config })
     }
 }
 
 fn verifier(
     trusted: &[CertificateDer<'static>],
-) -> Result<PinnedOrChained, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<EndpointVerifier, Box<dyn std::error::Error + Send + Sync>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(trusted.iter().cloned());
     let provider = Arc::new(ring::default_provider());
     let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-    Ok(PinnedOrChained::new(chains, trusted.to_vec()))
+    Ok(EndpointVerifier::new(CertificateProof::Trusted { chains, trusted: trusted.to_vec() }))
 }
 
 fn client_config(
-    verifier: Arc<dyn ServerCertVerifier>,
+    verifier: Arc<EndpointVerifier>,
     client: Option<ClientIdentity>,
 ) -> Result<ClientConfig, rustls::Error> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -3,8 +3,8 @@
 //! Names are resolved and the request of a post is built after the transaction, because the gateway waits for the row.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use chrono::Utc;
 use serde::Serialize;
 use url::Url;
 use utoipa::ToSchema;
@@ -212,7 +212,7 @@ impl Control {
         };
         let record = Record {
             offset: 0,
-            received_at_us: now_us(),
+            received_at_us: Utc::now().timestamp_micros(),
             topic,
             body: Body::Whole(payload),
             delivery: DeliveryFacts { user_properties: message.user_properties, ..DeliveryFacts::default() },
@@ -231,7 +231,7 @@ impl Control {
     async fn rehearsal_rules(&self, flow: &FlowRecord) -> Result<BatchRules, ControlError> {
         let gauge = OutboxGauge::default();
         let rows = self.waiting_posts(flow).await?;
-        gauge.replace([(flow.id, Waiting { rows, oldest_at_us: now_us() })].into());
+        gauge.replace([(flow.id, Waiting { rows, oldest_at_us: Utc::now().timestamp_micros() })].into());
         let processing = ProcessingRules { inbox_id: INBOX_ID.into(), ..self.rules().await? };
         Ok(BatchRules { processing, gauge: Arc::new(gauge) })
     }
@@ -316,9 +316,4 @@ fn payload(flow: &FlowDefinition, given: Option<Vec<u8>>) -> Result<Vec<u8>, Con
         let problem = "the schema of the flow gives no example of a payload";
         ControlError::invalid("--payload", problem, "give a payload: JSON, a file, or - for standard input")
     })
-}
-
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

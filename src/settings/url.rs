@@ -3,8 +3,10 @@
 //! A standard URL parser would stop at a `#` or `/` in the password. Like `SQLAlchemy`, this parser splits at the
 //! separators and decodes percent signs in each part.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::host_list::{self, HostListError};
@@ -135,26 +137,7 @@ fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
 
 /// Decodes `%XX`. A percent sign without two hexadecimal digits is kept, as in Python.
 pub(super) fn decode(text: &str) -> Result<String, UrlError> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
-        match (first, behind) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                decoded.push(hex(*high) << 4 | hex(*low));
-                rest = after;
-            }
-            _ => decoded.push(*first),
-        }
-    }
-    String::from_utf8(decoded).map_err(|_| UrlError::NotUtf8)
-}
-
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => digit.to_ascii_lowercase() - b'a' + 10,
-    }
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| UrlError::NotUtf8)
 }
 
 #[cfg(test)]

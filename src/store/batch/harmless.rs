@@ -5,8 +5,8 @@
 //! are the counters in `flows`: a constraint on those rejects all messages of one flow, which is then set aside.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use chrono::Utc;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
 
 use super::BatchRules;
@@ -101,7 +101,8 @@ async fn takes_row(
     row: usize,
 ) -> Result<bool, StoreError> {
     let texts = candidate.matches('?').count().saturating_sub(1);
-    let received_at_us = now_us().saturating_sub(i64::try_from(row).unwrap_or(0).saturating_mul(1_000_000));
+    let now_us = Utc::now().timestamp_micros();
+    let received_at_us = now_us.saturating_sub(i64::try_from(row).unwrap_or(0).saturating_mul(1_000_000));
     let text = Value::from(format!("harmless row {row}"));
     let values = [database.dialect.datetime(received_at_us)]
         .into_iter()
@@ -141,9 +142,4 @@ async fn takes_post(
     let transaction = database.begin().await?;
     let written = insert_rows(&transaction, &WriteContext::new(database, rules), &[item]).await;
     roll_back(transaction, written.map(|()| true)).await
-}
-
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

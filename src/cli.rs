@@ -155,7 +155,10 @@ pub fn main() -> ExitCode {
     let code = match line.command.unwrap_or(Command::Run(line.run)) {
         Command::Run(options) => run(options.consent()),
         Command::Check => check_settings(),
-        Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
+        Command::Migrate { widen_ids } => without_log_dir(|loaded, _| {
+            warn(loaded);
+            migrate::run(&loaded.settings, widen_ids).map(|()| true)
+        }),
         Command::Flows(command) => flows::run(command),
         Command::Servers(command) => servers::run(command),
         Command::History(options) => history::run(options),
@@ -182,14 +185,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(consent: Consent) -> i32 {
-    with_settings(|settings| app::run_with(settings, consent))
+    with_loaded(settings::load(), |settings| app::run_with(settings, consent))
 }
 
-/// Loads the settings and opens the log before `command` runs. Returns its exit code.
-fn with_settings(command: impl FnOnce(Settings) -> i32) -> i32 {
-    with_loaded(settings::load(), command)
-}
-
+/// Opens the log before `command` runs. Returns its exit code.
 fn with_loaded(loaded: Result<Loaded, SettingsError>, command: impl FnOnce(Settings) -> i32) -> i32 {
     let loaded = match loaded {
         Ok(loaded) => loaded,
@@ -202,9 +201,9 @@ fn with_loaded(loaded: Result<Loaded, SettingsError>, command: impl FnOnce(Setti
     command(loaded.settings)
 }
 
-/// Runs a command that prints findings, and returns its exit code. The log goes to standard error only: `check` checks
-/// the log directory itself, and `audit` leaves the gateway's log files untouched.
-fn print_findings(command: impl FnOnce(&Loaded, &mut dyn Write) -> Result<bool, String>) -> i32 {
+/// Runs a command and returns its exit code. Its log goes to standard error only: `check` checks the log directory
+/// itself, `audit` leaves the log files of the gateway untouched, and another user may run `migrate`.
+fn without_log_dir(command: impl FnOnce(&Loaded, &mut dyn Write) -> Result<bool, String>) -> i32 {
     let loaded = match settings::load() {
         Ok(loaded) => loaded,
         Err(error) => return fatal(error.log_format(), &error, WRONG_SETTINGS),
@@ -223,14 +222,14 @@ fn print_findings(command: impl FnOnce(&Loaded, &mut dyn Write) -> Result<bool, 
 }
 
 fn check_settings() -> i32 {
-    print_findings(|loaded, out| {
+    without_log_dir(|loaded, out| {
         warn(loaded);
         check::run(loaded, out).map_err(|error| format!("Cannot print the findings: {error}"))
     })
 }
 
 fn audit_tables(options: &audit::AuditOptions) -> i32 {
-    print_findings(|loaded, out| {
+    without_log_dir(|loaded, out| {
         audit::run(&loaded.settings, options, out).map_err(|error| format!("Audit failed: {error}"))
     })
 }

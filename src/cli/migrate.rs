@@ -2,22 +2,13 @@
 
 use crate::settings::Settings;
 
-/// Adds missing tables and columns, and widens the ids on request. Returns the exit code.
-pub(super) fn run(settings: &Settings, widen_ids: bool) -> i32 {
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())
-        .and_then(|runtime| {
-            runtime.block_on(migrate(settings, widen_ids)).map_err(|error| error.to_string())
-        });
-    match outcome {
-        Ok(()) => 0,
-        Err(error) => {
-            log::error!("Migration failed: {error}");
-            super::FAILURE
-        }
-    }
+/// Adds missing tables and columns, and widens the ids on request.
+pub(super) fn run(settings: &Settings, widen_ids: bool) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let migrated = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+        runtime.block_on(migrate(settings, widen_ids)).map_err(|error| error.to_string())
+    });
+    migrated.map_err(|error| format!("Migration failed: {error}"))
 }
 
 async fn migrate(settings: &Settings, widen_ids: bool) -> Result<(), crate::store::StoreError> {

@@ -64,3 +64,25 @@ fn unwritable_log_directory_exits_with_code_1() {
         "{text}"
     );
 }
+
+#[test]
+fn migration_needs_no_log_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("gateway.sqlite").display());
+    let settings = [("DATABASE_URL", url.as_str()), ("LOG_DIR", "/proc/none")];
+    let output = gateway(dir.path(), &["migrate"], &settings);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("Added to the schema: "), "{}", stderr(&output));
+}
+
+#[test]
+fn missing_root_certificates_are_a_warning_of_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("gateway.sqlite").display());
+    let settings = [("DATABASE_URL", url.as_str()), ("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")];
+    let output = gateway(dir.path(), &["check"], &settings);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let warning =
+        "warn endpoints cannot be reached by https: No usable root certificates in /nowhere/ca.pem;";
+    assert!(text.contains(warning), "{text}");
+}

@@ -53,7 +53,9 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
     if matches!(recovery.meta, MetaOrigin::Rebuilt | MetaOrigin::Replaced) {
         log::error!("Inbox: the file with its identity was lost ({:?})", recovery.meta);
     }
-    if settings.has_explicit_lanes && inbox.lanes() != lanes {
+    if settings.has_explicit_lanes && settings.lanes != lanes {
+        log::warn!("LANES={} has no effect on SQLite, which has one writer", settings.lanes);
+    } else if settings.has_explicit_lanes && inbox.lanes() != lanes {
         log::warn!(
             "LANES={lanes} is for a new inbox; this one was made with {} and keeps them. \
              To change them, drain it (stop with SIGTERM) and delete {}",

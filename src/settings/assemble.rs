@@ -128,7 +128,7 @@ fn default_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u3
 }
 
 fn log_filter(reader: &mut SettingsReader<'_>) -> Result<String, InvalidSetting> {
-    let levels = reader.text(&names::RUST_LOG);
+    let levels = reader.log_levels(&names::RUST_LOG);
     let logs_messages = reader.flag(&names::LOG_MESSAGES);
     // The last level of a target counts, so the operator's own levels stay in force.
     Ok(if logs_messages? { format!("{MESSAGES}=debug,{}", levels?) } else { levels? })

@@ -44,6 +44,8 @@ pub(crate) enum SettingKind {
     Proxy,
     /// `public`, or networks separated by commas.
     Networks,
+    /// Levels of the log, also by its parts.
+    LogLevels,
 }
 
 /// Default of a setting.
@@ -82,6 +84,7 @@ impl Spec {
             SettingKind::Networks => {
                 "`public`, or networks separated by commas: `10.0.0.0/8,fd12::/16`".to_owned()
             }
+            SettingKind::LogLevels => "levels as in `debug` or `info,sqlx=debug`".to_owned(),
             SettingKind::Proxy => {
                 "an http or https URL of a proxy, as in `http://user:password@host:3128`".to_owned()
             }
@@ -111,8 +114,8 @@ macro_rules! catalogue {
 
 use Fallback::{Derived, Required, Unset, Value};
 use SettingKind::{
-    Flag, Integer, IntegerRaisedToOne, Listener, Networks, Ordinal, Path, Proxy, Qos, Seconds, Secret,
-    ShareGroup, Text, Word,
+    Flag, Integer, IntegerRaisedToOne, Listener, LogLevels, Networks, Ordinal, Path, Proxy, Qos, Seconds,
+    Secret, ShareGroup, Text, Word,
 };
 
 catalogue! {
@@ -159,7 +162,7 @@ catalogue! {
 
     INBOX_DIR: Path, Value("./inbox"), "directory of the inbox, created if it is missing; used by one gateway at a time";
     INBOX_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Value("1073741824"), "size of the inbox at which the gateway stops reading from the broker";
-    INBOX_SEGMENT_BYTES: Integer(65_536, 1_073_741_824), Derived("16777216, or a quarter of `INBOX_MAX_BYTES` if that is less"), "size of one file of the inbox";
+    INBOX_SEGMENT_BYTES: Integer(65_536, 1_073_741_824), Derived("16777216, or a quarter of `INBOX_MAX_BYTES` if that is less"), "size of one file of the inbox, at most a quarter of `INBOX_MAX_BYTES`";
     INBOX_KEEP_SECONDS: Integer(0, 31_536_000), Value("3600"), "time for which processed files of the inbox are kept; their messages are processed again if the database was restored to an earlier state; 0 deletes the files at once";
     INBOX_KEEP_BYTES: Integer(0, 1_152_921_504_606_846_976), Derived("268435456, a quarter of `INBOX_MAX_BYTES`"), "maximum size of all processed files, in addition to `INBOX_MAX_BYTES`; above it, or on a full disk, the oldest files are deleted earlier";
     INBOX_FSYNC: Word(&["always", "interval", "never"]), Value("interval"), "when the inbox is synced to the disk; this protects against power loss, a crash of the gateway loses nothing";
@@ -183,7 +186,7 @@ catalogue! {
     LOG_DIR: Path, Value("./log"), "directory of the daily error files, created if it is missing";
     LOG_DIR_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Unset, "maximum size of all error files; the oldest are deleted above it; when the file of the day reaches it, errors go only to standard error; no limit if unset";
     LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error; `auto` is `human` on a terminal and `json` elsewhere";
-    RUST_LOG: Text, Value("info"), "log levels in the syntax of `env_logger`: `debug`, `info,sqlx=debug`";
+    RUST_LOG: LogLevels, Value("info"), "log levels in the syntax of `env_logger`";
     LOG_MESSAGES: Flag, Value("false"), "log a line for each message that was stored, posted or dropped as repeated, as `RUST_LOG=info,messages=debug` does";
     LOG_REPEAT_SECONDS: Integer(0, 86_400), Value("10"), "interval in seconds within which the log writes `LOG_REPEAT_BURST` warnings or errors of the same kind and counts the others; 0 writes all";
     LOG_REPEAT_BURST: Integer(1, 1_000_000), Value("10"), "number of these lines within the interval";

@@ -82,7 +82,7 @@ impl<'a> SettingsReader<'a> {
 
     /// Returns whether the setting has any value.
     pub(super) fn is_set(&self, spec: &Spec) -> bool {
-        self.layers.get(spec.name).is_some()
+        self.configured_path(spec).is_some()
     }
 
     /// Reads a whole number of milliseconds.
@@ -164,6 +164,13 @@ impl<'a> SettingsReader<'a> {
     /// Reads the networks of endpoints.
     pub(super) fn networks(&mut self, spec: &Spec) -> Result<Option<EndpointNetworks>, InvalidSetting> {
         self.optional(spec, |text| text.parse().ok())
+    }
+
+    /// Reads levels of the log.
+    pub(super) fn log_levels(&mut self, spec: &Spec) -> Result<String, InvalidSetting> {
+        self.required(spec, |text| {
+            env_filter::Builder::new().try_parse(text).is_ok().then(|| text.to_owned())
+        })
     }
 
     /// Reads an optional text.
@@ -324,6 +331,7 @@ impl<'a> SettingsReader<'a> {
                 | SettingKind::Secret
                 | SettingKind::Proxy
                 | SettingKind::Networks
+                | SettingKind::LogLevels
         );
         let text = match written.kind {
             ValueKind::String(text) => text,

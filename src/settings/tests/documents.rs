@@ -50,6 +50,7 @@ fn default_toml_matches_catalogue() {
                 catalogue::SettingKind::Text
                 | catalogue::SettingKind::Path
                 | catalogue::SettingKind::Word(_)
+                | catalogue::SettingKind::LogLevels
                 | catalogue::SettingKind::Listener,
                 _,
             ) => {

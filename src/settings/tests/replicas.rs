@@ -46,6 +46,7 @@ fn default_lanes_depend_on_role() {
     };
     let gw3 = ("MQTT_CLIENT_ID", "gw-3");
     assert_eq!(lanes(&[("SHARD_INDEX", "gw-0")]), (2, false));
+    assert_eq!(lanes(&[("LANES", "")]), (2, false), "an empty text is no setting");
     assert_eq!(lanes(&[gw3, ("SHARED_GROUP", "g")]), (1, false));
     assert_eq!(lanes(&[gw3, ("SHARD_COUNT", "4"), ("SHARD_INDEX", "gw-3")]), (1, false));
     assert_eq!(lanes(&[gw3, ("SHARED_GROUP", "g"), ("LANES", "2")]), (2, true));

@@ -15,6 +15,7 @@ fn numbers_have_ranges() {
             | catalogue::SettingKind::Qos
             | catalogue::SettingKind::Listener => &["-1", "perhaps"],
             catalogue::SettingKind::Networks => &["private", "10.0.0.0/33", "10.0.0.0/8,"],
+            catalogue::SettingKind::LogLevels => &["info,sqlx=debgu", "info/["],
             catalogue::SettingKind::ShareGroup => &["a/b", "+"],
             catalogue::SettingKind::Ordinal => &["-1", "gateway", "4294967296"],
             catalogue::SettingKind::Text

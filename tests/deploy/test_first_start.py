@@ -1,9 +1,11 @@
-"""The page's statements for a new database, run on one, and what the gateway says of them."""
+"""The page's commands for a new database, run on one, and what the gateway says of them."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import sqlite3
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,29 +24,29 @@ PAGE = MANIFESTS / "README.md"
 
 
 @dataclass(frozen=True)
-class Statements:
+class Commands:
     """Those of the page, by what they are for."""
 
-    database: str
-    look: str
     without_tls: str
     with_tls: str
     with_certificate: str
     first_flow: str
 
 
-def statements() -> Statements:
-    blocks = re.findall(r"^ *```sql\n(.*?)^ *```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    return Statements(*blocks)
+def commands() -> Commands:
+    section = PAGE.read_text().split("## First start\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^ *```sh\n *gateway ((?:servers|flows) .*?)^ *```$", section, re.MULTILINE | re.DOTALL)
+    return Commands(*(block.replace("\\\n", " ") for block in blocks))
 
 
-def database_of(environment: Environment) -> sqlite3.Connection:
-    return sqlite3.connect(environment["DATABASE_URL"].removeprefix("sqlite:"))
+def follow(environment: Environment, directory: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """In place of the pod."""
+    return run(environment, directory, *shlex.split(command))
 
 
 def execute(environment: Environment, *texts: str) -> list[tuple[Any, ...]]:
     """Answers the rows of the last one."""
-    database = database_of(environment)
+    database = sqlite3.connect(environment["DATABASE_URL"].removeprefix("sqlite:"))
     rows: list[tuple[Any, ...]] = []
     with database:
         for text in texts:
@@ -67,19 +69,18 @@ SEQUENCES = {
     "without TLS": lambda page: [page.without_tls],
     "with TLS": lambda page: [page.with_tls],
     "with a certificate": lambda page: [page.with_tls, page.with_certificate],
-    "with all of it and without it again": lambda page: [page.with_tls, page.with_certificate, page.without_tls],
 }
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_the_gateway_refuses_none_of_the_rows(name: str, tmp_path: Path) -> None:
     environment = migrated(environment_of(SHARED, tmp_path), tmp_path)
-    texts = SEQUENCES[name](statements())
-    rows = execute(environment, *texts, "SELECT host, port, tls, username FROM mqtt_servers WHERE enabled")
-    (row,) = rows
-    is_encrypted = texts[-1] != statements().without_tls
-    port = 8883 if is_encrypted else 1883
-    assert row[1:] == (port, int(is_encrypted), "file:/run/secrets/broker/username")
+    for command in SEQUENCES[name](commands()):
+        done = follow(environment, tmp_path, command)
+        assert done.returncode == 0, done.stderr
+    (row,) = execute(environment, "SELECT host, port, tls, username FROM mqtt_servers WHERE enabled")
+    port = 1883 if name == "without TLS" else 8883
+    assert (row[1], bool(row[2]), row[3]) == (port, port == 8883, "file:/run/secrets/broker/username")
     assert ("TCP", port) in NEEDED
     assert row[0].endswith(".mqtt.svc"), "what the network policy lets out"
     assert complaints_of_gateway(environment, tmp_path) == []
@@ -87,34 +88,21 @@ def test_the_gateway_refuses_none_of_the_rows(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("tls = TRUE, ", ""), ("port = 8883", "port = 88830"), ("WHERE id = 1", "WHERE id = 2")],
+    [("--tls true ", ""), ("--port 8883", "--port 88830"), ("edit 1 ", "edit 2 ")],
 )
-def test_a_row_that_would_be_refused_or_is_missed_is_seen(right: str, wrong: str, tmp_path: Path) -> None:
+def test_a_wrong_command_changes_nothing(right: str, wrong: str, tmp_path: Path) -> None:
     environment = migrated(environment_of(SHARED, tmp_path), tmp_path)
-    text = statements().with_tls
-    assert right in text
-    execute(environment, text.replace(right, wrong))
-    if "port" in right or "id" in right:
-        (row,) = execute(environment, "SELECT host, port FROM mqtt_servers")
-        assert row[1] != 8883
-    else:
-        assert any("`tls` is not true" in line for line in complaints_of_gateway(environment, tmp_path))
-
-
-def test_what_is_looked_at_is_the_row_that_is_changed(tmp_path: Path) -> None:
-    environment = migrated(environment_of(SINGLE, tmp_path), tmp_path)
-    assert execute(environment, statements().look) == [(1, "127.0.0.1", 1883, 1)]
+    command = commands().with_tls
+    assert right in command
+    assert follow(environment, tmp_path, command.replace(right, wrong)).returncode != 0
+    assert execute(environment, "SELECT host, port FROM mqtt_servers") == [("127.0.0.1", 1883)]
 
 
 def complaints_of_text(text: str) -> list[str]:
-    """An UPDATE without a condition would make one broker of all; files have to be where the pod has them."""
-    complaints = [
-        f"{statement!r} changes every row"
-        for statement in re.findall(r"^ *UPDATE [^;]*;", text, re.MULTILINE)
-        if not re.search(r"\bWHERE id = 1;", statement)
-    ]
+    """The row is the one that the first start has made, and files have to be where the pod has them."""
+    complaints = [f"row {row} is not made" for row in re.findall(r"\bservers edit (\S+)", text) if row != "1"]
     (pod,) = stateful(SINGLE.documents())
-    for path in re.findall(r"'(?:file:)?(/[\w./-]+)'", text):
+    for path in re.findall(r" (?:file:)?(/[\w./-]+)", text):
         mount = mount_of(pod, path)
         secret = mount and (volume(pod, mount["name"]) or {}).get("secret")
         if not secret or path.rpartition("/")[2] not in KEYS_BY_HAND[secret["secretName"]]:
@@ -122,11 +110,11 @@ def complaints_of_text(text: str) -> list[str]:
     return complaints
 
 
-def test_each_statement_is_about_one_row_and_files_of_the_pod() -> None:
-    text = "".join(vars(statements()).values())
+def test_each_command_is_about_the_first_row_and_files_of_the_pod() -> None:
+    text = "".join(vars(commands()).values())
     assert "/run/secrets/broker-tls/" in text
     assert complaints_of_text(text) == []
-    assert len(complaints_of_text(text.replace("WHERE id = 1", ""))) == 3
+    assert len(complaints_of_text(text.replace("edit 1", "edit 2"))) == 3
     assert complaints_of_text(text.replace("ca.crt", "ca.pem")) == ["/run/secrets/broker-tls/ca.pem is in no pod"]
     assert complaints_of_text(text.replace("secrets/broker-tls/tls.key", "tls/tls.key"))
 
@@ -144,7 +132,9 @@ def flows_of(environment: Environment, directory: Path) -> str:
 
 def test_the_gateway_takes_the_first_flow(tmp_path: Path) -> None:
     environment = migrated(environment_of(SINGLE, tmp_path), tmp_path)
-    execute(environment, "UPDATE mqtt_servers SET port = 1", statements().first_flow)
+    execute(environment, "UPDATE mqtt_servers SET port = 1")
+    added = follow(environment, tmp_path, commands().first_flow)
+    assert added.returncode == 0, added.stderr
     told = flows_of(environment, tmp_path)
     assert '"flows":1' in told and '"rejected":0' in told, told
     execute(environment, "UPDATE flows SET topic = 'sensors/#/temperature'")

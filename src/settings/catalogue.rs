@@ -139,7 +139,7 @@ catalogue! {
     MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "skip a retained message that equals the previous retained message of its topic";
     CREDENTIALS_DIR: Path, Value("/run/secrets"), "directory that contains all files of `file:` references in tables, and of `tls` in `flows.options`";
     CREDENTIALS_ENV_PREFIX: Text, Value("MQTT_"), "prefix of the environment variables that `env:` references in tables may name; settings of the gateway are excluded";
-    FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "interval in seconds at which the flows are read from the database";
+    FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "interval in seconds at which flows and brokers are read from the database again; edits count within seconds without it, except those by SQL of `mqtt_servers`, or of more than 10,000 flows";
 
     SHARED_GROUP: ShareGroup, Unset, "group of replicas that share the messages of all flows; filters are subscribed as `$share/<group>/<filter>`";
     SHARD_INDEX: Ordinal, Unset, "index of this replica among `SHARD_COUNT`, from 0; required if there are several";

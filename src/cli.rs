@@ -46,8 +46,8 @@ const DIFFERENT: i32 = 2;
 /// Exit code for a missing or malformed setting.
 const WRONG_SETTINGS: i32 = 2;
 
-/// An actor-based MQTT message router: every message of a flow numbered and stored or posted,
-/// exactly once.
+/// An actor-based MQTT message router: every message of a flow is numbered, and stored exactly once or posted at least
+/// once.
 #[derive(Debug, Parser)]
 #[command(
     name = "mqtt-gateway",

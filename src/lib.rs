@@ -1,5 +1,5 @@
-//! An actor-based MQTT message router: every message of a flow gets a consecutive id inside a
-//! database transaction and is stored or posted, exactly once.
+//! An actor-based MQTT message router: every message of a flow gets a consecutive id inside a database transaction. It
+//! is stored exactly once, or posted at least once, each time with the same key.
 //!
 //! `docs/ARCHITECTURE.md` has the code map. The binary is a thin wrapper of this library.
 //!

@@ -40,7 +40,8 @@ pub(super) struct ProcessingFields {
     /// `STORE_DB` stores messages in the table `data`, `POST_ENDPOINT` posts them to --endpoint-url.
     #[arg(long)]
     action: Option<String>,
-    /// Required fields and their types, or a JSON Schema: JSON, a file, or - for standard input [default: {}]
+    /// Required fields and their types, or a JSON Schema: JSON, a file, or - for standard input. A new flow requires
+    /// nothing by default.
     #[arg(long, value_name = "JSON|FILE|-")]
     schema: Option<String>,
     /// URL that messages are posted to.

@@ -30,7 +30,7 @@ fn page_lists_fields_that_distinguish_messages() {
     let missing: Vec<_> = about.difference(&listed).collect();
     assert!(missing.is_empty(), "no such field: {missing:?}");
 
-    let section = crate::logs::page::section("Repeated messages").replace('\n', " ");
+    let section = crate::logs::page::section("Repeated lines").replace('\n', " ");
     let named = section.split("together with the fields ").nth(1).unwrap().split(". ").next().unwrap();
     let named: BTreeSet<String> = named.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     assert_eq!(named, about);

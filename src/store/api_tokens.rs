@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use sea_orm::prelude::DateTime;
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
+use sea_orm::{DbErr, QueryResult};
 
 use super::connect::Database;
-use super::error::{StoreError, While};
-use super::statement::statement;
+use super::error::StoreError;
+use super::statement::{execute, read};
 use crate::domain::api_token::{TokenHash, TokenScope};
 
 /// Most tokens. All of them are in memory where they are compared.
@@ -46,9 +46,7 @@ pub async fn read_tokens(database: &Database) -> Result<Vec<StoredToken>, StoreE
         "SELECT name, token_hash, scope, created_at, expires_at, {left} AS expires_in FROM api_tokens \
          ORDER BY name LIMIT {MAX_TOKENS}"
     );
-    let query = Statement::from_string(database.dialect.backend(), sql);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    rows.iter().map(stored_token).collect::<Result<_, _>>().while_doing(DOING)
+    read(&database.connection, DOING, sql, [], stored_token).await
 }
 
 fn stored_token(row: &QueryResult) -> Result<StoredToken, DbErr> {
@@ -86,14 +84,11 @@ pub async fn insert_token(
          VALUES (?, ?, ?, {now}, {expires_at})",
         now = dialect.now(),
     );
-    let insert = statement(dialect.backend(), sql, values);
-    database.connection.execute_raw(insert).await.map(|_| ()).while_doing("adding the token")
+    execute(&database.connection, "adding the token", sql, values).await.map(drop)
 }
 
 /// Deletes a token. Returns whether there was one.
 pub async fn delete_token(database: &Database, name: &str) -> Result<bool, StoreError> {
-    let delete =
-        statement(database.dialect.backend(), "DELETE FROM api_tokens WHERE name = ?", [name.into()]);
-    let deleted = database.connection.execute_raw(delete).await.while_doing("revoking the token")?;
-    Ok(deleted.rows_affected() > 0)
+    let sql = "DELETE FROM api_tokens WHERE name = ?";
+    Ok(execute(&database.connection, "revoking the token", sql, [name.into()]).await? > 0)
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::prelude::DateTime;
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
+use sea_orm::{DbErr, QueryResult, Statement, Value};
 
 use super::connect::Database;
 use super::dialect::Dialect;
-use super::error::{StoreError, While};
-use super::statement::statement;
+use super::error::StoreError;
+use super::statement::{execute, marks, read};
 use crate::domain::dead_letter::{DeadLetter, LetterFilter};
 
 /// The columns of [`dead_letter`].
@@ -114,8 +114,7 @@ pub async fn list_letters(
             "SELECT {COLUMNS} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT {rows}",
             conditions.sql()
         );
-        let rows = query(database, sql, conditions.values).await?;
-        let page = rows.iter().map(summary).collect::<Result<Vec<_>, _>>().while_doing(READING)?;
+        let page = read(&database.connection, READING, sql, conditions.values, summary).await?;
         let Some(last) = page.last().map(|letter| letter.id) else { break };
         found.extend(page.into_iter().filter(|letter| filter.matches_topic(&letter.topic)));
         before = last;
@@ -136,14 +135,13 @@ pub async fn count_letters(
          GROUP BY flow_code, reason{by_topic}",
         conditions.sql()
     );
+    let row = |row: &QueryResult| {
+        let topic: Option<String> = if by_topic.is_empty() { None } else { row.try_get("", "topic")? };
+        let rows: i64 = row.try_get("", "row_count")?;
+        Ok((topic, (row.try_get("", "flow_code")?, row.try_get("", "reason")?), rows.unsigned_abs()))
+    };
     let mut counts: BTreeMap<(Option<String>, String), u64> = BTreeMap::new();
-    for row in query(database, sql, conditions.values).await? {
-        let read = || -> Result<_, DbErr> {
-            let topic: Option<String> = if by_topic.is_empty() { None } else { row.try_get("", "topic")? };
-            let rows: i64 = row.try_get("", "row_count")?;
-            Ok((topic, (row.try_get("", "flow_code")?, row.try_get("", "reason")?), rows.unsigned_abs()))
-        };
-        let (topic, key, rows) = read().while_doing(READING)?;
+    for (topic, key, rows) in read(&database.connection, READING, sql, conditions.values, row).await? {
         if topic.is_none_or(|topic| filter.matches_topic(&topic)) {
             *counts.entry(key).or_default() += rows;
         }
@@ -167,8 +165,8 @@ pub async fn letter_before_newest(
         "SELECT id FROM dead_letters WHERE {} ORDER BY id DESC LIMIT 1 OFFSET {rows}",
         conditions.sql()
     );
-    let rows = query(database, sql, conditions.values).await?;
-    rows.first().map(|row| row.try_get("", "id")).transpose().while_doing(READING)
+    let id = |row: &QueryResult| row.try_get("", "id");
+    Ok(read(&database.connection, READING, sql, conditions.values, id).await?.pop())
 }
 
 /// Counts the dead letters since `since_us` by reason, among the newest `limit` of all. Returns also how many of these
@@ -209,12 +207,11 @@ async fn count_newest(
         "SELECT {column} AS counted, COUNT(*) AS row_count FROM (SELECT {column}, occurred_at FROM dead_letters \
          ORDER BY id DESC LIMIT {limit}) AS newest WHERE occurred_at >= ? GROUP BY {column} ORDER BY {column}"
     );
-    let read = |row: &QueryResult| {
+    let row = |row: &QueryResult| {
         let rows: i64 = row.try_get("", "row_count")?;
         Ok((row.try_get("", "counted")?, rows.unsigned_abs()))
     };
-    let rows = query(database, sql, [database.dialect.instant(since_us)]).await?;
-    rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(READING)
+    read(&database.connection, READING, sql, [database.dialect.instant(since_us)], row).await
 }
 
 /// Ids of selected dead letters in `(after, last]`, ascending, and the id to continue after. A page may be empty;
@@ -228,10 +225,8 @@ pub async fn select_letters(
     let conditions = LetterConditions::new(database.dialect, filter).and("id > ? AND id <= ?", range);
     let sql =
         format!("SELECT id, topic FROM dead_letters WHERE {} ORDER BY id LIMIT {PAGE}", conditions.sql());
-    let rows = query(database, sql, conditions.values).await?;
-    let read = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "topic")?));
-    let page: Vec<(i64, String)> =
-        rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(READING)?;
+    let row = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "topic")?));
+    let page: Vec<(i64, String)> = read(&database.connection, READING, sql, conditions.values, row).await?;
     let next = page.last().map(|(id, _)| *id).filter(|_| page.len() == PAGE);
     let selected = page.into_iter().filter(|(_, topic)| filter.matches_topic(topic));
     Ok((selected.map(|(id, _)| id).collect(), next))
@@ -249,10 +244,10 @@ pub async fn read_letters(database: &Database, ids: &[i64]) -> Result<Vec<DeadLe
     for chunk in ids.chunks(CHUNK) {
         let sql = format!(
             "SELECT {LETTER_COLUMNS} FROM dead_letters WHERE id IN ({}) ORDER BY id",
-            vec!["?"; chunk.len()].join(", ")
+            marks(chunk.len())
         );
-        let rows = query(database, sql, chunk.iter().map(|id| Value::from(*id))).await?;
-        letters.extend(rows.iter().map(dead_letter).collect::<Result<Vec<_>, _>>().while_doing(READING)?);
+        let ids = chunk.iter().map(|id| Value::from(*id));
+        letters.extend(read(&database.connection, READING, sql, ids, dead_letter).await?);
     }
     Ok(letters)
 }
@@ -261,22 +256,11 @@ pub async fn read_letters(database: &Database, ids: &[i64]) -> Result<Vec<DeadLe
 pub async fn discard_letters(database: &Database, ids: &[i64]) -> Result<u64, StoreError> {
     let mut deleted = 0;
     for chunk in ids.chunks(CHUNK) {
-        let sql = format!("DELETE FROM dead_letters WHERE id IN ({})", vec!["?"; chunk.len()].join(", "));
-        let values = chunk.iter().map(|id| Value::from(*id));
-        let deletion = statement(database.dialect.backend(), sql, values);
-        let deleting = database.connection.execute_raw(deletion).await;
-        deleted += deleting.while_doing("deleting dead letters")?.rows_affected();
+        let sql = format!("DELETE FROM dead_letters WHERE id IN ({})", marks(chunk.len()));
+        let ids = chunk.iter().map(|id| Value::from(*id));
+        deleted += execute(&database.connection, "deleting dead letters", sql, ids).await?;
     }
     Ok(deleted)
-}
-
-async fn query(
-    database: &Database,
-    sql: String,
-    values: impl IntoIterator<Item = Value>,
-) -> Result<Vec<QueryResult>, StoreError> {
-    let query = statement(database.dialect.backend(), sql, values);
-    database.connection.query_all_raw(query).await.while_doing(READING)
 }
 
 /// The conditions of a search, with their parameters.

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Timelike};
 use sea_orm::{DbBackend, Value};
 
+use super::statement::marks;
+
 /// The dialect of SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -276,7 +278,7 @@ impl Dialect {
         format!(
             "UPDATE flows{index} SET last_msg_id = COALESCE(last_msg_id, 0) + ? WHERE id IN ({marks})",
             index = self.by_primary_key(),
-            marks = vec!["?"; flows].join(", "),
+            marks = marks(flows),
         )
     }
 

@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use super::connect::Database;
 use super::dialect::Dialect;
-use super::error::{StoreError, While};
-use super::statement::statement;
+use super::error::StoreError;
+use super::statement::{marks, read, statement};
 use crate::domain::edit_history::{EditOrigin, HistoryEntry, HistoryFilter, NewEdit};
 
 const READING: &str = "reading the history of edits";
@@ -90,9 +90,7 @@ pub async fn read_edits(
          WHERE {} ORDER BY id DESC LIMIT {limit}",
         conditions.join(" AND ")
     );
-    let query = statement(dialect.backend(), sql, values);
-    let rows = database.connection.query_all_raw(query).await.while_doing(READING)?;
-    rows.iter().map(entry).collect::<Result<_, _>>().while_doing(READING)
+    read(&database.connection, READING, sql, values, entry).await
 }
 
 fn entry(row: &QueryResult) -> Result<HistoryEntry, DbErr> {
@@ -122,18 +120,13 @@ pub async fn last_removals(
         let sql = format!(
             "SELECT name, counts_from FROM edit_history WHERE new_row IS NULL AND id IN \
              (SELECT MAX(id) FROM edit_history WHERE kind = 'flow' AND name IN ({marks}) GROUP BY {exact})",
-            marks = vec!["?"; chunk.len()].join(", "),
+            marks = marks(chunk.len()),
         );
         let values = chunk.iter().map(|code| Value::from(shortened(code)));
-        let query = statement(database.dialect.backend(), sql, values);
-        for row in database.connection.query_all_raw(query).await.while_doing(READING)? {
-            let read = || {
-                Ok::<(String, Option<i64>), DbErr>((
-                    row.try_get("", "name")?,
-                    row.try_get("", "counts_from")?,
-                ))
-            };
-            let (code, counts_from) = read().while_doing(READING)?;
+        let row = |row: &QueryResult| Ok((row.try_get("", "name")?, row.try_get("", "counts_from")?));
+        let removals: Vec<(String, Option<i64>)> =
+            read(&database.connection, READING, sql, values, row).await?;
+        for (code, counts_from) in removals {
             found.insert(code, counts_from.unwrap_or(1).saturating_sub(1));
         }
     }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
+use sea_orm::{DatabaseTransaction, DbErr, QueryResult, Value};
 
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::flow_table::read_flows_by_id;
-use super::statement::statement;
+use super::statement::{execute, marks, read};
 use crate::domain::drift::{FieldLog, NewChange, SchemaExpectation, SeenFlow};
 use crate::domain::message::FlowId;
 
@@ -48,7 +48,7 @@ pub async fn record_fields(
         let mut log = logs.remove(&flow.id).unwrap_or_default();
         let of_flow = seen.iter().filter(|seen| seen.flow == flow.id).cloned();
         let changes = of_flow.flat_map(|seen| log.merge(seen, &schema)).collect();
-        write_log(&transaction, database.dialect, flow.id, &log).await?;
+        write_log(&transaction, flow.id, &log).await?;
         recorded.push(RecordedFields { flow: flow.id, code: flow.definition.code, log, changes });
     }
     transaction.commit().await.while_doing(WRITING)?;
@@ -58,9 +58,8 @@ pub async fn record_fields(
 /// Reads the fields of a flow; none if no message was seen.
 pub async fn read_fields(database: &Database, flow: FlowId) -> Result<Option<FieldLog>, StoreError> {
     let sql = "SELECT flow_id, fields FROM flow_fields WHERE flow_id = ?";
-    let query = statement(database.dialect.backend(), sql, [flow.into()]);
-    let rows = database.connection.query_all_raw(query).await.while_doing(READING)?;
-    rows.first().map(|row| Ok(log_of(row)?.1)).transpose().while_doing(READING)
+    let found = read(&database.connection, READING, sql, [flow.into()], log_of).await?.pop();
+    Ok(found.map(|(_, log)| log))
 }
 
 /// Reads the fields of flows with changes, in the order of their ids after `after`. The second value is the id to
@@ -72,12 +71,10 @@ pub async fn read_changed_fields(
     let sql = format!(
         "SELECT flow_id, fields FROM flow_fields WHERE changes > 0 AND flow_id > ? ORDER BY flow_id LIMIT {PAGE}"
     );
-    let query = statement(database.dialect.backend(), sql, [after.unwrap_or(i64::MIN).into()]);
-    let rows = database.connection.query_all_raw(query).await.while_doing(READING)?;
-    let logs: BTreeMap<FlowId, FieldLog> =
-        rows.iter().map(log_of).collect::<Result<_, _>>().while_doing(READING)?;
-    let next = logs.last_key_value().map(|(flow, _)| *flow).filter(|_| rows.len() == PAGE);
-    Ok((logs, next))
+    let after = after.unwrap_or(i64::MIN);
+    let logs = read(&database.connection, READING, sql, [after.into()], log_of).await?;
+    let next = logs.last().map(|(flow, _)| *flow).filter(|_| logs.len() == PAGE);
+    Ok((logs.into_iter().collect(), next))
 }
 
 /// Edits the fields of a flow.
@@ -89,7 +86,7 @@ pub async fn edit_fields(
     let transaction = database.begin().await?;
     if let Some(mut log) = locked_logs(&transaction, database.dialect, &[flow]).await?.remove(&flow) {
         edit(&mut log);
-        write_log(&transaction, database.dialect, flow, &log).await?;
+        write_log(&transaction, flow, &log).await?;
     }
     transaction.commit().await.while_doing(WRITING)
 }
@@ -99,14 +96,10 @@ pub async fn forget_removed_flows(database: &Database) -> Result<(), StoreError>
     const DOING: &str = "deleting the fields of removed flows";
     let sql = "SELECT flow_id FROM flow_fields LEFT JOIN flows ON flows.id = flow_fields.flow_id \
                WHERE flows.id IS NULL";
-    let query = statement(database.dialect.backend(), sql, []);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    let removed: Vec<FlowId> =
-        rows.iter().map(|row| row.try_get("", "flow_id")).collect::<Result<_, _>>().while_doing(DOING)?;
+    let removed: Vec<FlowId> = read(&database.connection, DOING, sql, [], flow_id).await?;
     for ids in removed.chunks(PAGE) {
         let sql = format!("DELETE FROM flow_fields WHERE flow_id IN ({})", marks(ids.len()));
-        let deletion = statement(database.dialect.backend(), sql, ids.iter().map(|id| Value::from(*id)));
-        database.connection.execute_raw(deletion).await.while_doing(DOING)?;
+        execute(&database.connection, DOING, sql, ids.iter().map(|id| Value::from(*id))).await?;
     }
     Ok(())
 }
@@ -122,18 +115,14 @@ async fn locked_logs(
     }
     let values = || flows.iter().map(|flow| Value::from(*flow));
     let sql = format!("SELECT flow_id FROM flow_fields WHERE flow_id IN ({})", marks(flows.len()));
-    let query = statement(dialect.backend(), sql, values());
-    let rows = transaction.query_all_raw(query).await.while_doing(READING)?;
-    let known: BTreeSet<FlowId> =
-        rows.iter().map(|row| row.try_get("", "flow_id")).collect::<Result<_, _>>().while_doing(READING)?;
+    let known: Vec<FlowId> = read(transaction, READING, sql, values(), flow_id).await?;
     for flow in flows.iter().filter(|flow| !known.contains(flow)) {
         // Another gateway may add the same row at this moment.
         let insert = dialect.insert_unless_there(
             "flow_fields (flow_id, changes, fields)",
             "VALUES (?, 0, '{\"fields\":[]}')",
         );
-        let insert = statement(dialect.backend(), insert, [(*flow).into()]);
-        transaction.execute_raw(insert).await.while_doing(WRITING)?;
+        execute(transaction, WRITING, insert, [(*flow).into()]).await?;
     }
     let sql = format!(
         "SELECT flow_id, fields FROM flow_fields{} WHERE flow_id IN ({}) ORDER BY flow_id{}",
@@ -141,14 +130,11 @@ async fn locked_logs(
         marks(flows.len()),
         dialect.for_update(),
     );
-    let query = statement(dialect.backend(), sql, values());
-    let rows = transaction.query_all_raw(query).await.while_doing(READING)?;
-    rows.iter().map(log_of).collect::<Result<_, _>>().while_doing(READING)
+    Ok(read(transaction, READING, sql, values(), log_of).await?.into_iter().collect())
 }
 
 async fn write_log(
     transaction: &DatabaseTransaction,
-    dialect: Dialect,
     flow: FlowId,
     log: &FieldLog,
 ) -> Result<(), StoreError> {
@@ -156,8 +142,7 @@ async fn write_log(
     let changes = i64::try_from(log.changes()).unwrap_or(i64::MAX);
     // Texts and numbers can always be written as JSON.
     let fields = serde_json::to_string(log).unwrap_or_default();
-    let update = statement(dialect.backend(), sql, [changes.into(), fields.into(), flow.into()]);
-    transaction.execute_raw(update).await.map(drop).while_doing(WRITING)
+    execute(transaction, WRITING, sql, [changes.into(), fields.into(), flow.into()]).await.map(drop)
 }
 
 /// A row that cannot be read counts as empty: its facts are seen again.
@@ -166,6 +151,6 @@ fn log_of(row: &QueryResult) -> Result<(FlowId, FieldLog), DbErr> {
     Ok((row.try_get("", "flow_id")?, serde_json::from_str(&fields).unwrap_or_default()))
 }
 
-fn marks(count: usize) -> String {
-    vec!["?"; count].join(", ")
+fn flow_id(row: &QueryResult) -> Result<FlowId, DbErr> {
+    row.try_get("", "flow_id")
 }

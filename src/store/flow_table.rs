@@ -5,7 +5,7 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
 use super::batch::flow_columns;
 use super::column_types::{OperatorTable, check_column_types};
@@ -14,7 +14,7 @@ use super::dialect::Dialect;
 use super::edit_history::write_edits;
 use super::error::{StoreError, While};
 use super::flow_revision::raise_flow_revision;
-use super::statement::statement;
+use super::statement::{execute, marks, read, statement};
 use crate::domain::edit_history::{EditOrigin, NewEdit};
 use crate::domain::flow_definition::{DraftBase, FlowDefinition, FlowDraft, FlowRecord};
 use crate::domain::message::FlowId;
@@ -31,9 +31,7 @@ pub async fn read_flows(database: &Database) -> Result<Vec<FlowRecord>, StoreErr
 /// Reads at most `limit` flows, in the order of their ids.
 pub async fn read_first_flows(database: &Database, limit: i64) -> Result<Vec<FlowRecord>, StoreError> {
     let sql = format!("SELECT {} FROM flows ORDER BY flows.id LIMIT {limit}", columns(database.dialect));
-    let query = Statement::from_string(database.dialect.backend(), sql);
-    let rows = database.connection.query_all_raw(query).await.while_doing("reading the flows")?;
-    rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing("reading the flows")
+    read(&database.connection, "reading the flows", sql, [], flow_record).await
 }
 
 /// Reads the flow with exactly this code. A collation may find several.
@@ -41,9 +39,7 @@ pub async fn read_flow(database: &Database, code: &str) -> Result<Option<FlowRec
     const DOING: &str = "reading the flow";
     check_types(database).await?;
     let sql = format!("SELECT {} FROM flows WHERE flows.code = ?", columns(database.dialect));
-    let query = statement(database.dialect.backend(), sql, [code.into()]);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    let flows: Vec<FlowRecord> = rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing(DOING)?;
+    let flows = read(&database.connection, DOING, sql, [code.into()], flow_record).await?;
     Ok(flows.into_iter().find(|flow| flow.definition.code == code))
 }
 
@@ -58,9 +54,7 @@ pub async fn read_flows_after(
     let condition = if after.is_some() { "WHERE flows.id > ?" } else { "" };
     let columns = columns(database.dialect);
     let sql = format!("SELECT {columns} FROM flows {condition} ORDER BY flows.id LIMIT {limit}");
-    let query = statement(database.dialect.backend(), sql, after.map(Value::from));
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing(DOING)
+    read(&database.connection, DOING, sql, after.map(Value::from), flow_record).await
 }
 
 /// Checks the types of the columns, unless that was done lately: for the server it is more work than a page of flows.
@@ -86,13 +80,10 @@ pub(super) async fn read_flows_by_id(
         let sql = format!(
             "SELECT {} FROM flows WHERE flows.id IN ({}) ORDER BY flows.id",
             columns(dialect),
-            vec!["?"; ids.len()].join(", "),
+            marks(ids.len()),
         );
-        let query = statement(dialect.backend(), sql, ids.iter().map(|id| Value::from(*id)));
-        let rows = connection.query_all_raw(query).await.while_doing(DOING)?;
-        for row in &rows {
-            flows.push(flow_record(row).while_doing(DOING)?);
-        }
+        let ids = ids.iter().map(|id| Value::from(*id));
+        flows.extend(read(connection, DOING, sql, ids, flow_record).await?);
     }
     Ok(flows)
 }
@@ -167,14 +158,11 @@ impl FlowTransaction {
                 "SELECT {} FROM flows {} WHERE flows.id IN ({}) ORDER BY flows.id{}",
                 columns(self.dialect),
                 self.dialect.by_primary_key(),
-                vec!["?"; ids.len()].join(", "),
+                marks(ids.len()),
                 self.dialect.for_update(),
             );
-            let query = statement(self.dialect.backend(), sql, ids.iter().map(|id| Value::from(*id)));
-            let rows = self.transaction.query_all_raw(query).await.while_doing(DOING)?;
-            for row in &rows {
-                locked.push(flow_record(row).while_doing(DOING)?);
-            }
+            let ids = ids.iter().map(|id| Value::from(*id));
+            locked.extend(read(&self.transaction, DOING, sql, ids, flow_record).await?);
         }
         Ok(locked)
     }
@@ -235,8 +223,7 @@ impl FlowTransaction {
         values: Vec<Value>,
         doing: &'static str,
     ) -> Result<(), StoreError> {
-        let statement = statement(self.dialect.backend(), sql, values);
-        self.transaction.execute_raw(statement).await.map(|_| ()).while_doing(doing)
+        execute(&self.transaction, doing, sql, values).await.map(drop)
     }
 }
 

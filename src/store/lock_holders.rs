@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
-use super::statement::statement;
+use super::statement::{marks, read, statement};
 use crate::domain::lock_holders::{HeldLock, LockHolder, LockReading, LockedThing};
 use crate::domain::message::FlowId;
 use crate::domain::row_waits::RowWait;
@@ -111,9 +111,7 @@ impl LockReader {
 
     async fn held(&self, sql: &str) -> Result<Vec<HeldLock>, StoreError> {
         let dialect = self.database.dialect;
-        let rows = self.database.connection.query_all_raw(statement(dialect.backend(), sql, [])).await;
-        let rows = rows.while_doing(DOING)?;
-        rows.iter().map(|row| held_lock(row, dialect)).collect::<Result<_, _>>().while_doing(DOING)
+        read(&self.database.connection, DOING, sql, [], |row| held_lock(row, dialect)).await
     }
 
     async fn codes(&self, waits: &[RowWait]) -> Result<BTreeMap<FlowId, String>, StoreError> {
@@ -122,13 +120,11 @@ impl LockReader {
         if flows.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let dialect = self.database.dialect;
-        let marks = vec!["?"; flows.len()].join(", ");
-        let sql = format!("SELECT {} AS id, code FROM flows WHERE id IN ({marks})", dialect.integer("id"));
-        let rows = self.database.connection.query_all_raw(statement(dialect.backend(), sql, flows)).await;
-        let rows = rows.while_doing(DOING)?;
+        let id = self.database.dialect.integer("id");
+        let sql = format!("SELECT {id} AS id, code FROM flows WHERE id IN ({})", marks(flows.len()));
         let code = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "code")?));
-        rows.iter().map(code).collect::<Result<_, DbErr>>().while_doing(DOING)
+        let codes = read(&self.database.connection, DOING, sql, flows, code).await?;
+        Ok(codes.into_iter().collect())
     }
 
     async fn is_mariadb(&self) -> Result<bool, StoreError> {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+use sea_orm::{QueryResult, Value};
 
 use super::connect::Database;
 use super::dead_letters::max_dead_letters;
-use super::error::{StoreError, While};
-use super::statement::statement;
+use super::error::StoreError;
+use super::statement::{execute, marks, read, statement};
 
 /// Rows of one portion: some milliseconds.
 const PORTION_ROWS: usize = 512;
@@ -60,9 +60,8 @@ pub async fn oldest_row_ahead(database: &Database) -> Result<Option<i64>, StoreE
     let is_ahead = format!("CASE WHEN received_at > {} THEN id ELSE 0 END", dialect.now_plus_micros());
     let sql = format!("SELECT {} FROM data ORDER BY id LIMIT 1", dialect.integer(&is_ahead));
     let micros = i64::try_from(DAY.as_micros()).unwrap_or(i64::MAX);
-    let query = statement(dialect.backend(), sql, [micros.into()]);
-    let row = database.connection.query_one_raw(query).await.while_doing(DOING)?;
-    let id: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose().while_doing(DOING)?;
+    let id = |row: &QueryResult| row.try_get_by_index(0);
+    let id: Option<i64> = read(&database.connection, DOING, sql, [micros.into()], id).await?.pop();
     Ok(id.filter(|id| *id > 0))
 }
 
@@ -76,10 +75,9 @@ pub async fn delete_excess_letters(database: &Database, max_rows: u64) -> Result
     let sql = format!("SELECT id FROM dead_letters ORDER BY id DESC LIMIT 1 OFFSET {max_rows}");
     let newest = database.number(statement(backend, sql, []), DOING).await?;
     let sql = format!("SELECT id FROM dead_letters WHERE id <= ? ORDER BY id LIMIT {PORTION_ROWS}");
-    let rows = database.connection.query_all_raw(statement(backend, sql, [newest.into()])).await;
-    let ids =
-        rows.and_then(|rows| rows.iter().map(|row| row.try_get("", "id")).collect::<Result<Vec<_>, _>>());
-    delete(database, "dead_letters", &ids.while_doing(DOING)?).await
+    let id = |row: &QueryResult| row.try_get("", "id");
+    let ids: Vec<i64> = read(&database.connection, DOING, sql, [newest.into()], id).await?;
+    delete(database, "dead_letters", &ids).await
 }
 
 /// The rows of `table` with the lowest ids after `after`. Reads without locks.
@@ -99,13 +97,11 @@ async fn next_rows(
         dialect.integer(&is_old),
     );
     let values = [Value::from(micros.saturating_neg())].into_iter().chain(after.map(Value::from));
-    let query = statement(dialect.backend(), sql, values);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    let read = |row: &QueryResult| {
+    let row = |row: &QueryResult| {
         let is_old: i64 = row.try_get("", "is_old")?;
         Ok((row.try_get("", "id")?, is_old == 1))
     };
-    rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(DOING)
+    read(&database.connection, DOING, sql, values, row).await
 }
 
 async fn delete(database: &Database, table: &str, ids: &[i64]) -> Result<u64, StoreError> {
@@ -122,8 +118,7 @@ async fn delete_where(
     if ids.is_empty() {
         return Ok(0);
     }
-    let sql = format!("DELETE FROM {table} WHERE id IN ({}){condition}", vec!["?"; ids.len()].join(", "));
+    let sql = format!("DELETE FROM {table} WHERE id IN ({}){condition}", marks(ids.len()));
     let values = ids.iter().map(|id| Value::from(*id)).chain(values);
-    let deletion = statement(database.dialect.backend(), sql, values);
-    Ok(database.connection.execute_raw(deletion).await.while_doing(DOING)?.rows_affected())
+    execute(&database.connection, DOING, sql, values).await
 }

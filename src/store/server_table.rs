@@ -1,13 +1,13 @@
 //! Reads and edits the rows of `mqtt_servers` for operators.
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::flow_table::FlowTransaction;
-use super::statement::statement;
+use super::statement::{read, statement};
 use crate::domain::credential::Credential;
 use crate::domain::edit_history::NewEdit;
 use crate::domain::server_definition::{ServerDefinition, ServerRecord};
@@ -21,9 +21,7 @@ pub async fn read_servers(database: &Database) -> Result<Vec<ServerRecord>, Stor
     const DOING: &str = "reading the MQTT servers";
     check_column_types(database, OperatorTable::MqttServers).await?;
     let sql = format!("SELECT {} FROM mqtt_servers ORDER BY mqtt_servers.id", columns(database.dialect));
-    let query = Statement::from_string(database.dialect.backend(), sql);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    rows.iter().map(server_record).collect::<Result<_, _>>().while_doing(DOING)
+    read(&database.connection, DOING, sql, [], server_record).await
 }
 
 impl FlowTransaction {

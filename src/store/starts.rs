@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use super::connect::Database;
 use super::error::{StoreError, While};
 use super::outbox::{LEASE, owner_insertion};
-use super::statement::statement;
+use super::statement::{execute, read};
 use crate::domain::batch::Lane;
 use crate::domain::identity::{
     InboxDirectory, RegisteredStarts, Registration, Resume, Start, StartDecision, StartState,
@@ -372,12 +372,10 @@ impl<C: ConnectionTrait> StartsSession<'_, C> {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<R>, StoreError> {
-        let statement = statement(self.database.dialect.backend(), sql, values);
-        R::find_by_statement(statement).all(self.connection).await.while_doing(DOING)
+        read(self.connection, DOING, sql, values, |row| R::from_query_result(row, "")).await
     }
 
     async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<u64, StoreError> {
-        let statement = statement(self.database.dialect.backend(), sql, values);
-        Ok(self.connection.execute_raw(statement).await.while_doing(DOING)?.rows_affected())
+        execute(self.connection, DOING, sql, values).await
     }
 }

@@ -2,7 +2,38 @@
 
 use std::fmt::Write;
 
-use sea_orm::{DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+
+use super::error::{StoreError, While};
+
+/// Reads rows. `doing` names the work in an error.
+pub(super) async fn read<R>(
+    on: &impl ConnectionTrait,
+    doing: &'static str,
+    sql: impl Into<String>,
+    values: impl IntoIterator<Item = Value>,
+    row: impl Fn(&QueryResult) -> Result<R, DbErr>,
+) -> Result<Vec<R>, StoreError> {
+    let query = statement(on.get_database_backend(), sql, values);
+    let rows = on.query_all_raw(query).await.while_doing(doing)?;
+    rows.iter().map(row).collect::<Result<_, _>>().while_doing(doing)
+}
+
+/// Executes a statement, and returns the number of affected rows.
+pub(super) async fn execute(
+    on: &impl ConnectionTrait,
+    doing: &'static str,
+    sql: impl Into<String>,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64, StoreError> {
+    let statement = statement(on.get_database_backend(), sql, values);
+    Ok(on.execute_raw(statement).await.while_doing(doing)?.rows_affected())
+}
+
+/// The marks of a list of parameters.
+pub(super) fn marks(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
 
 /// A statement whose parameters are question marks, which occur nowhere else in it.
 pub(super) fn statement(

@@ -1,11 +1,11 @@
 //! The newest values of a flow in `data`, which has no index on the flow.
 
 use sea_orm::prelude::DateTime;
-use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use sea_orm::{DbErr, QueryResult};
 
 use super::connect::Database;
-use super::error::{StoreError, While};
-use super::statement::statement;
+use super::error::StoreError;
+use super::statement::read;
 use crate::domain::value_series::StoredValue;
 
 /// The newest rows of the table that are searched: by the primary key, whatever the size of the table.
@@ -27,9 +27,7 @@ pub async fn newest_values(database: &Database, code: &str) -> Result<Vec<Stored
          AND attribute_name IS NOT NULL AND attribute_value IS NOT NULL \
          AND LENGTH(attribute_value) <= {MAX_VALUE_BYTES} ORDER BY id DESC LIMIT {MAX_VALUES}"
     );
-    let query = statement(database.dialect.backend(), sql, [code.into(), code.into()]);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    rows.iter().map(value).collect::<Result<_, DbErr>>().while_doing(DOING)
+    read(&database.connection, DOING, sql, [code.into(), code.into()], value).await
 }
 
 fn value(row: &QueryResult) -> Result<StoredValue, DbErr> {

@@ -15,7 +15,7 @@ use crate::domain::message::FlowId;
 use crate::domain::processing::{Counter, FlowState};
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
-use crate::store::statement::statement;
+use crate::store::statement::{marks, statement};
 
 /// Most flows of a combined statement.
 const MAX_COMBINED_FLOWS: usize = 16;
@@ -63,7 +63,7 @@ fn lock_sql(ids: usize) -> String {
         lane = lane_columns(dialect),
         columns = flow_columns(dialect, "f."),
         index = dialect.by_primary_key(),
-        marks = vec!["?"; ids].join(", "),
+        marks = marks(ids),
         lock = dialect.for_update(),
     )
 }

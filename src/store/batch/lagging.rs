@@ -16,7 +16,7 @@ use crate::domain::batch::{LaggingFlow, LanePosition};
 use crate::domain::message::{FlowId, Offset};
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
-use crate::store::statement::statement;
+use crate::store::statement::{marks, statement};
 
 /// Most flows of one statement.
 const CHUNK_FLOWS: usize = 512;
@@ -97,8 +97,8 @@ async fn locked_elsewhere(
     for chunk in flows.chunks(CHUNK_FLOWS) {
         let padded = chunk.len().next_power_of_two();
         let query = |columns: &str, index: &str, lock: &str| {
-            let marks = vec!["?"; padded].join(", ");
-            let sql = format!("SELECT {columns} FROM flows {index} WHERE id IN ({marks}) {lock}");
+            let list = marks(padded);
+            let sql = format!("SELECT {columns} FROM flows {index} WHERE id IN ({list}) {lock}");
             let values = padded_to(chunk, padded).map(Value::from);
             statement(database.dialect.backend(), sql, values)
         };

@@ -13,7 +13,7 @@ use crate::domain::processing::FlowState;
 use crate::domain::schema::{PayloadSchema, SchemaError};
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
-use crate::store::statement::statement;
+use crate::store::statement::{marks, statement};
 
 /// Options as parsed from a row.
 type ParsedOptions = Result<SharedOptions, UnusableOptions>;
@@ -111,7 +111,7 @@ fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
         "SELECT {columns} FROM flows {index} WHERE id IN ({marks}) ORDER BY flows.id {lock}",
         columns = flow_columns(dialect, ""),
         index = dialect.by_primary_key(),
-        marks = vec!["?"; ids].join(", "),
+        marks = marks(ids),
     )
 }
 

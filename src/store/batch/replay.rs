@@ -34,7 +34,7 @@ use crate::store::dead_letters::{LETTER_COLUMNS, dead_letter};
 use crate::store::error::{ErrorClass, StoreError, While};
 use crate::store::outbox::owner_insertion;
 use crate::store::sentence::sentence;
-use crate::store::statement::statement;
+use crate::store::statement::{marks, statement};
 
 /// Most letters of one transaction.
 const MAX_LETTERS: usize = 64;
@@ -126,7 +126,7 @@ impl LetterReplay {
             let sql = format!(
                 "SELECT id, inbox_id, {} AS bytes FROM dead_letters WHERE id IN ({}) ORDER BY id",
                 dialect.integer("LENGTH(payload)"),
-                vec!["?"; chunk.len().next_power_of_two()].join(", "),
+                marks(chunk.len().next_power_of_two()),
             );
             let values = padded_to(chunk, chunk.len().next_power_of_two()).map(Value::from);
             let query = statement(dialect.backend(), sql, values);
@@ -289,7 +289,7 @@ impl LetterReplay {
         let sql = format!(
             "SELECT {LETTER_COLUMNS} FROM dead_letters{} WHERE id IN ({}) ORDER BY id{lock}",
             dialect.by_primary_key(),
-            vec!["?"; padded].join(", "),
+            marks(padded),
         );
         let query = statement(dialect.backend(), sql, padded_to(ids, padded).map(Value::from));
         let rows = connection.query_all_raw(query).await.while_doing("locking the dead letters")?;
@@ -332,7 +332,7 @@ impl LetterReplay {
         let sql = format!(
             "SELECT flow_id, COUNT(*) AS row_count FROM outbox \
              WHERE owner IN (SELECT owner FROM outbox_owners) AND flow_id IN ({}) GROUP BY flow_id",
-            vec!["?"; padded].join(", "),
+            marks(padded),
         );
         let values = padded_to(flows, padded).map(Value::from);
         let query = statement(self.database.dialect.backend(), sql, values);
@@ -354,7 +354,7 @@ impl LetterReplay {
         let dialect = self.database.dialect;
         if !changes.deleted.is_empty() {
             let padded = changes.deleted.len().next_power_of_two();
-            let sql = format!("DELETE FROM dead_letters WHERE id IN ({})", vec!["?"; padded].join(", "));
+            let sql = format!("DELETE FROM dead_letters WHERE id IN ({})", marks(padded));
             let values = padded_to(&changes.deleted, padded).map(Value::from);
             transaction.execute_raw(statement(dialect.backend(), sql, values)).await.while_doing(DOING)?;
         }

@@ -15,6 +15,7 @@ use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxKey;
 use crate::store::dialect::Dialect;
 use crate::store::statement::marked;
+use crate::store::statement::marks;
 
 /// Rows addressed by one statement. From 1,000 values in a list on `MariaDB` makes a subquery of the
 /// list, and may scan the table for it.
@@ -63,8 +64,7 @@ fn by_flow(keys: &[&OutboxKey]) -> Vec<Expr> {
 /// A condition on `size` offsets for each of `groups`.
 fn condition(size: usize, groups: &[FlowOffsets<'_>]) -> Expr {
     let count = groups.len().next_power_of_two();
-    let group =
-        format!("(inbox_id = ? AND flow_id = ? AND inbox_offset IN ({}))", vec!["?"; size].join(", "));
+    let group = format!("(inbox_id = ? AND flow_id = ? AND inbox_offset IN ({}))", marks(size));
     let mut values: Vec<Value> = Vec::with_capacity(count * (size + 2));
     for ((inbox_id, flow_id), offsets) in filled_up(groups, count) {
         values.extend([(*inbox_id).into(), (*flow_id).into()]);

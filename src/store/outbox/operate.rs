@@ -1,7 +1,7 @@
 //! Waiting posts for operators: counts them, makes them due, and cancels them. Works on the rows of all owners.
 
 use sea_orm::prelude::DateTime;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use super::{Outbox, beginning, key, offset};
 use crate::domain::dead_letter::DeadLetterReason;
@@ -9,7 +9,7 @@ use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, PostPlace};
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
-use crate::store::statement::statement;
+use crate::store::statement::{execute, read, statement};
 
 const DOING: &str = "reading the outbox";
 
@@ -55,11 +55,9 @@ pub async fn waiting_deliveries(
          JOIN outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest \
          LEFT JOIN flows AS f ON f.id = h.flow_id ORDER BY h.flow_id, h.lowest, h.owner"
     );
-    let query = statement(database.dialect.backend(), sql, flow.map(Value::from));
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    let rows = read(&database.connection, DOING, sql, flow.map(Value::from), waiting_row).await?;
     let (mut waiting, mut last_owner): (Vec<WaitingDeliveries>, _) = (Vec::new(), None);
-    for row in &rows {
-        let (found, owner) = waiting_row(row).while_doing(DOING)?;
+    for (found, owner) in rows {
         let of_owner = (found.flow, owner);
         match waiting.last_mut() {
             // After a counter was set back, two posts may have the same number.
@@ -153,9 +151,7 @@ pub async fn waiting_post_list(
          last_error, recent_attempts FROM outbox WHERE {condition} \
          ORDER BY message_id, inbox_id, inbox_offset LIMIT {limit}"
     );
-    let query = statement(database.dialect.backend(), sql, values);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    rows.iter().map(waiting_post).collect::<Result<_, _>>().while_doing(DOING)
+    read(&database.connection, DOING, sql, values, waiting_post).await
 }
 
 fn waiting_post(row: &QueryResult) -> Result<WaitingPost, DbErr> {
@@ -189,17 +185,17 @@ pub async fn retry_deliveries(database: &Database, flow: FlowId) -> Result<(), S
     let transaction = database.begin().await?;
     for key in later {
         let sql = format!("UPDATE outbox SET next_attempt_at = {now} {THIS_ROW}");
-        execute(database, &transaction, sql, row_of(&key)).await.while_doing(DOING)?;
+        execute(&transaction, DOING, sql, row_of(&key)).await?;
     }
     let pause = dialect.insert_unless_there(
         "outbox_pauses (flow_id, paused_at, resumed_at)",
         &format!("VALUES (?, {now}, {now})"),
     );
-    execute(database, &transaction, pause, [flow.into()]).await.while_doing(DOING)?;
+    execute(&transaction, DOING, pause, [flow.into()]).await?;
     // The pause of a disabled flow lasts.
     let ended =
         format!("UPDATE outbox_pauses SET resumed_at = {now} WHERE flow_id = ? AND resumed_at IS NOT NULL");
-    execute(database, &transaction, ended, [flow.into()]).await.while_doing(DOING)?;
+    execute(&transaction, DOING, ended, [flow.into()]).await?;
     transaction.commit().await.while_doing(DOING)
 }
 
@@ -218,13 +214,11 @@ async fn keys(
         "SELECT inbox_id, flow_id, inbox_offset FROM outbox WHERE {condition}{now} \
          ORDER BY message_id, inbox_id, inbox_offset"
     );
-    let query = statement(database.dialect.backend(), sql, [flow.into()]);
-    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
-    let read = |row: &QueryResult| {
+    let row = |row: &QueryResult| {
         let inbox_id: String = row.try_get("", "inbox_id")?;
         Ok(key(&inbox_id, row.try_get("", "inbox_offset")?, row.try_get("", "flow_id")?))
     };
-    rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(DOING)
+    read(&database.connection, DOING, sql, [flow.into()], row).await
 }
 
 /// Moves posts to the dead letters, and returns how many there were. Calls `done` after each transaction.
@@ -252,9 +246,9 @@ pub async fn cancel_deliveries(
                 Value::from(None::<String>),
             ];
             let values = values.into_iter().chain(row_of(post));
-            execute(database, &transaction, move_row.clone(), values).await.while_doing(DOING)?;
+            execute(&transaction, DOING, move_row.clone(), values).await?;
             let delete = format!("DELETE FROM outbox {THIS_ROW}");
-            cancelled += execute(database, &transaction, delete, row_of(post)).await.while_doing(DOING)?;
+            cancelled += execute(&transaction, DOING, delete, row_of(post)).await?;
         }
         transaction.commit().await.while_doing(DOING)?;
         done(cancelled);
@@ -264,16 +258,6 @@ pub async fn cancel_deliveries(
 
 fn row_of(key: &OutboxKey) -> [Value; 3] {
     [(&*key.inbox_id).into(), key.flow_id.into(), offset(key).into()]
-}
-
-async fn execute(
-    database: &Database,
-    transaction: &DatabaseTransaction,
-    sql: String,
-    values: impl IntoIterator<Item = Value>,
-) -> Result<u64, DbErr> {
-    let statement = statement(database.dialect.backend(), sql, values);
-    Ok(transaction.execute_raw(statement).await?.rows_affected())
 }
 
 const THIS_ROW: &str = "WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ?";

@@ -1,6 +1,6 @@
 //! Enums whose values have names in tables, metrics or responses.
 
-/// Defines an enum with a name for each value: `ALL`, `as_str()` and `Display`.
+/// Defines an enum with a name for each value: `ALL`, `as_str()`, `from_name()` and `Display`.
 macro_rules! named_enum {
     (
         $(#[$meta:meta])*
@@ -23,6 +23,13 @@ macro_rules! named_enum {
                 match self {
                     $(Self::$value => $name,)+
                 }
+            }
+
+            /// The value with this name.
+            #[must_use]
+            #[allow(dead_code, reason = "not every enum is read")]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|value| value.as_str() == name)
             }
         }
 

@@ -47,7 +47,7 @@ pub(super) struct HistoryOptions {
 
 fn kind_parser() -> impl TypedValueParser<Value = EditedKind> {
     let names = PossibleValuesParser::new(EditedKind::ALL.map(EditedKind::as_str));
-    names.try_map(|name| EditedKind::parse(&name).ok_or("flow or server is expected"))
+    names.try_map(|name| EditedKind::from_name(&name).ok_or("flow or server is expected"))
 }
 
 /// Runs the command and returns its exit code.

@@ -62,7 +62,7 @@ pub(super) struct TailOptions {
 
 fn outcome_parser() -> impl TypedValueParser<Value = MessageOutcome> {
     PossibleValuesParser::new(MessageOutcome::ALL.map(MessageOutcome::as_str))
-        .try_map(|name| MessageOutcome::parse(&name).ok_or("unknown outcome"))
+        .try_map(|name| MessageOutcome::from_name(&name).ok_or("unknown outcome"))
 }
 
 /// Shows messages until standard output is closed. Returns the exit code.

@@ -54,7 +54,7 @@ enum TokensAction {
 
 fn scope_parser() -> impl TypedValueParser<Value = TokenScope> {
     PossibleValuesParser::new(TokenScope::ALL.map(TokenScope::as_str))
-        .try_map(|name| TokenScope::parse(&name).ok_or("unknown scope"))
+        .try_map(|name| TokenScope::from_name(&name).ok_or("unknown scope"))
 }
 
 /// Runs the command and returns its exit code.

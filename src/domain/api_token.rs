@@ -29,12 +29,6 @@ named_enum! {
 }
 
 impl TokenScope {
-    /// The scope with this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
-    }
-
     /// Whether it permits operations that need `needed`.
     #[must_use]
     pub fn allows(self, needed: Self) -> bool {
@@ -109,8 +103,8 @@ mod tests {
         use TokenScope::{Admin, Operate, Read};
         assert!(Admin.allows(Operate) && Operate.allows(Read) && Read.allows(Read));
         assert!(!Read.allows(Operate) && !Operate.allows(Admin));
-        assert_eq!(TokenScope::parse("operate"), Some(Operate));
-        assert_eq!(TokenScope::parse("Operate"), None);
+        assert_eq!(TokenScope::from_name("operate"), Some(Operate));
+        assert_eq!(TokenScope::from_name("Operate"), None);
     }
 
     #[test]

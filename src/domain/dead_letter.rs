@@ -74,12 +74,6 @@ named_enum! {
 }
 
 impl DeadLetterReason {
-    /// The reason with this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
-    }
-
     /// Whether the flow was disabled or deleted while its message waited.
     #[must_use]
     pub fn is_about_a_stopped_flow(self) -> bool {

@@ -38,14 +38,6 @@ named_enum! {
     }
 }
 
-impl EditedKind {
-    /// The kind with this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
-
 /// A selection of entries. Absent conditions are met by all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryFilter {

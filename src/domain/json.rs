@@ -11,8 +11,6 @@ mod pointer;
 mod text;
 mod walker;
 
-use std::fmt;
-
 use thiserror::Error;
 
 pub(super) use dumps::dumps;
@@ -21,36 +19,24 @@ pub(super) use pointer::descend;
 pub(super) use text::content_of;
 pub(super) use walker::{Event, WalkError, Walker};
 
-/// The type of a JSON value, with the distinctions of Python's `json` and `isinstance`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JsonKind {
-    /// `null`
-    Null,
-    /// `true` or `false`
-    Bool,
-    /// A number without fraction and exponent. `1.0` and `1e2` are floats, as in Python.
-    Int,
-    /// A number with fraction or exponent.
-    Number,
-    /// A string.
-    String,
-    /// An array.
-    Array,
-    /// An object.
-    Object,
-}
-
-impl fmt::Display for JsonKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            JsonKind::Null => "null",
-            JsonKind::Bool => "bool",
-            JsonKind::Int => "int",
-            JsonKind::Number => "float",
-            JsonKind::String => "string",
-            JsonKind::Array => "array",
-            JsonKind::Object => "object",
-        })
+named_enum! {
+    /// The type of a JSON value, with the distinctions of Python's `json` and `isinstance`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum JsonKind {
+        /// `null`
+        Null = "null",
+        /// `true` or `false`
+        Bool = "bool",
+        /// A number without fraction and exponent. `1.0` and `1e2` are floats, as in Python.
+        Int = "int",
+        /// A number with fraction or exponent.
+        Number = "float",
+        /// A string.
+        String = "string",
+        /// An array.
+        Array = "array",
+        /// An object.
+        Object = "object",
     }
 }
 

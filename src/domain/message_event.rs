@@ -32,14 +32,6 @@ named_enum! {
     }
 }
 
-impl MessageOutcome {
-    /// Returns the outcome with this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
-    }
-}
-
 /// The outcome of one message in one flow. All texts are bounded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MessageEvent {

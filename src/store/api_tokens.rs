@@ -55,7 +55,7 @@ fn stored_token(row: &QueryResult) -> Result<StoredToken, DbErr> {
     Ok(StoredToken {
         name: row.try_get("", "name")?,
         hash: TokenHash::parse(&hash),
-        scope: TokenScope::parse(&scope),
+        scope: TokenScope::from_name(&scope),
         created_at_us: micros(row.try_get("", "created_at")?),
         expires_at_us: row.try_get::<Option<DateTime>>("", "expires_at")?.map(micros),
         expires_in_us: row.try_get("", "expires_in")?,

@@ -262,8 +262,9 @@ fn tls(wanted: Option<bool>, files: TlsFiles) -> Result<Option<TlsFiles>, &'stat
 
 fn protocol_version(id: i64, version: Option<&str>) -> Result<Option<MqttVersion>, LoadServerError> {
     let Some(version) = version.map(str::trim).filter(|version| !version.is_empty()) else { return Ok(None) };
-    let known = MqttVersion::ALL.into_iter().find(|known| known.as_str() == version);
-    known.map(Some).ok_or_else(|| LoadServerError::InvalidVersion { id, version: version.to_owned() })
+    MqttVersion::from_name(version)
+        .map(Some)
+        .ok_or_else(|| LoadServerError::InvalidVersion { id, version: version.to_owned() })
 }
 
 #[cfg(test)]

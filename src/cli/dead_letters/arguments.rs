@@ -73,7 +73,7 @@ impl LetterArguments {
 
 fn reason_parser() -> impl TypedValueParser<Value = DeadLetterReason> {
     PossibleValuesParser::new(DeadLetterReason::ALL.map(DeadLetterReason::as_str))
-        .try_map(|name| DeadLetterReason::parse(&name).ok_or("unknown reason"))
+        .try_map(|name| DeadLetterReason::from_name(&name).ok_or("unknown reason"))
 }
 
 fn parse_topic(text: &str) -> Result<TopicFilter, String> {

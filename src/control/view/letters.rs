@@ -129,7 +129,7 @@ impl LetterView {
             topic: letter.topic.clone(),
             reason: letter.reason.clone(),
             detail: letter.detail.clone(),
-            remedy: DeadLetterReason::parse(&letter.reason).map(DeadLetterReason::remedy),
+            remedy: DeadLetterReason::from_name(&letter.reason).map(DeadLetterReason::remedy),
             not_replayable: letter.check_replayable().err().map(|cause| cause.to_string()),
             recent_attempts: letter.recent_attempts.as_deref().map(json_or_text),
             payload_bytes: letter.payload_bytes,

@@ -15,7 +15,7 @@ pub fn offending_place(reason: &str, detail: &str, payload: &[u8]) -> Option<Ran
         Ok(text) => text,
         Err(error) => str::from_utf8(payload.get(..error.valid_up_to())?).ok()?,
     };
-    match DeadLetterReason::parse(reason)? {
+    match DeadLetterReason::from_name(reason)? {
         DeadLetterReason::PayloadNotUtf8
         | DeadLetterReason::PayloadNotJson
         | DeadLetterReason::HalfSurrogatePair => byte_place(number_after(detail, "at byte ")?, payload),

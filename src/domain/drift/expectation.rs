@@ -111,7 +111,7 @@ impl SchemaExpectation {
     /// The kinds of values that the schema lists for a field; none if it accepts any.
     pub(super) fn listed_kinds(&self, name: &str) -> Vec<FieldKind> {
         let kinds = self.fields.get(name).map_or(ANY_VALUE, |field| field.kinds);
-        let listed = FieldKind::VALUES.into_iter().filter(|kind| kinds & kind.bit() != 0);
+        let listed = FieldKind::ALL.into_iter().filter(|kind| kinds & kind.bit() != 0);
         if kinds == ANY_VALUE { Vec::new() } else { listed.collect() }
     }
 }
@@ -123,16 +123,7 @@ fn listed_type(described: &str) -> Option<FieldType> {
 }
 
 fn kinds_of_type(expected: FieldType) -> u8 {
-    const KINDS: [JsonKind; 7] = [
-        JsonKind::Null,
-        JsonKind::Bool,
-        JsonKind::Int,
-        JsonKind::Number,
-        JsonKind::String,
-        JsonKind::Array,
-        JsonKind::Object,
-    ];
-    let accepted = KINDS.into_iter().filter(|kind| expected.accepts(*kind));
+    let accepted = JsonKind::ALL.into_iter().filter(|kind| expected.accepts(*kind));
     accepted.fold(0, |all, kind| all | FieldKind::from(kind).bit())
 }
 

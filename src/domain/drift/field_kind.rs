@@ -1,46 +1,35 @@
 //! The kinds of values that a field was seen with.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::payload::JsonKind;
 
-/// The kind of a value, or that there was none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FieldKind {
-    /// `null`
-    Null,
-    /// `true` or `false`
-    Bool,
-    /// A number without fraction and exponent.
-    Int,
-    /// Another number.
-    Number,
-    /// A string.
-    String,
-    /// An array.
-    Array,
-    /// An object.
-    Object,
-    /// The message does not have the field.
-    Missing,
+named_enum! {
+    /// The kind of a value, or that there was none.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+    #[serde(rename_all = "lowercase")]
+    pub enum FieldKind {
+        /// `null`
+        Null = "null",
+        /// `true` or `false`
+        Bool = "bool",
+        /// A number without fraction and exponent.
+        Int = "int",
+        /// Another number.
+        Number = "number",
+        /// A string.
+        String = "string",
+        /// An array.
+        Array = "array",
+        /// An object.
+        Object = "object",
+        /// The message does not have the field.
+        Missing = "missing",
+    }
 }
 
 impl FieldKind {
-    /// The kinds of values.
-    pub(super) const VALUES: [FieldKind; 7] = [
-        FieldKind::Null,
-        FieldKind::Bool,
-        FieldKind::Int,
-        FieldKind::Number,
-        FieldKind::String,
-        FieldKind::Array,
-        FieldKind::Object,
-    ];
-
     /// One bit for each kind.
     pub(super) fn bit(self) -> u8 {
         1 << self as u8
@@ -64,20 +53,5 @@ impl From<JsonKind> for FieldKind {
             JsonKind::Array => FieldKind::Array,
             JsonKind::Object => FieldKind::Object,
         }
-    }
-}
-
-impl fmt::Display for FieldKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            FieldKind::Null => "null",
-            FieldKind::Bool => "bool",
-            FieldKind::Int => "int",
-            FieldKind::Number => "number",
-            FieldKind::String => "string",
-            FieldKind::Array => "array",
-            FieldKind::Object => "object",
-            FieldKind::Missing => "missing",
-        })
     }
 }

@@ -103,8 +103,7 @@ fn test(node: &YamlNode, problems: &mut Vec<FileProblem>) -> Option<FileEntry<Fl
         (Some(rows), None, None) => ExpectedOutcome::Rows(rows),
         (None, Some(request), None) => ExpectedOutcome::Request(request),
         (None, None, Some(name)) => {
-            let reason = DeadLetterReason::ALL.into_iter().find(|reason| reason.as_str() == name);
-            let Some(reason) = reason else {
+            let Some(reason) = DeadLetterReason::from_name(&name) else {
                 let problem = format!(
                     "test {:?}: unknown reason {name:?}: docs/TABLES.md lists the reasons",
                     item.name

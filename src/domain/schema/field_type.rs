@@ -1,26 +1,26 @@
 //! The types of fields in a schema.
 
-use std::fmt;
-
 use serde_json::{Value, json};
 
 use super::super::payload::JsonKind;
 
-/// The type of a field in a `payload_schema`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldType {
-    /// `string`, `str`
-    String,
-    /// `number`, `float`: any number
-    Number,
-    /// `int`, `integer`: a number without fraction and exponent
-    Int,
-    /// `bool`, `boolean`
-    Bool,
-    /// `object`
-    Object,
-    /// `array`
-    Array,
+named_enum! {
+    /// The type of a field in a `payload_schema`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum FieldType {
+        /// `string`, `str`
+        String = "string",
+        /// `number`, `float`: any number
+        Number = "number",
+        /// `int`, `integer`: a number without fraction and exponent
+        Int = "int",
+        /// `bool`, `boolean`
+        Bool = "bool",
+        /// `object`
+        Object = "object",
+        /// `array`
+        Array = "array",
+    }
 }
 
 impl FieldType {
@@ -59,18 +59,5 @@ impl FieldType {
             FieldType::Object => json!({}),
             FieldType::Array => json!([]),
         }
-    }
-}
-
-impl fmt::Display for FieldType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            FieldType::String => "string",
-            FieldType::Number => "number",
-            FieldType::Int => "int",
-            FieldType::Bool => "bool",
-            FieldType::Object => "object",
-            FieldType::Array => "array",
-        })
     }
 }

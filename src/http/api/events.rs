@@ -51,7 +51,8 @@ struct EventsQuery {
 fn outcomes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MessageOutcome>, D::Error> {
     let list = String::deserialize(deserializer)?;
     let outcome = |name| {
-        MessageOutcome::parse(name).ok_or_else(|| de::Error::custom(format!("outcome: {name:?} is unknown")))
+        MessageOutcome::from_name(name)
+            .ok_or_else(|| de::Error::custom(format!("outcome: {name:?} is unknown")))
     };
     list.split(',').map(outcome).collect()
 }

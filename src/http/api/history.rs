@@ -45,7 +45,7 @@ impl HistoryQuery {
             parsed.map_err(|expected| invalid(field, expected))
         };
         let kind = self.kind.map(|kind| {
-            let parsed = EditedKind::parse(&kind.0);
+            let parsed = EditedKind::from_name(&kind.0);
             parsed.ok_or_else(|| invalid("kind", format!("{:?} is neither flow nor server", kind.0)))
         });
         Ok(HistoryFilter {

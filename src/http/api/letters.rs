@@ -61,7 +61,7 @@ impl LetterQuery {
             parsed.map_err(|expected| invalid(field, expected))
         };
         let reason = self.reason.map(|reason| {
-            let parsed = DeadLetterReason::parse(&reason.0);
+            let parsed = DeadLetterReason::from_name(&reason.0);
             parsed.ok_or_else(|| invalid("reason", format!("{:?} is no reason", reason.0)))
         });
         let topic = self

@@ -66,7 +66,7 @@ impl Operations {
 
 impl Operation {
     fn new(described: &Value) -> Self {
-        let scope = described["security"][0]["token"][0].as_str().and_then(TokenScope::parse);
+        let scope = described["security"][0]["token"][0].as_str().and_then(TokenScope::from_name);
         let parameters = described["parameters"].as_array().into_iter().flatten();
         let query = parameters.filter(|parameter| parameter["in"] == "query");
         Self {

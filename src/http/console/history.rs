@@ -95,7 +95,7 @@ fn filter(query: &Fields) -> Result<HistoryFilter, ControlError> {
         time.map_err(|expected| ControlError::invalid(field, expected, "correct it, or leave it out"))
     };
     Ok(HistoryFilter {
-        kind: EditedKind::parse(query.get("kind")),
+        kind: EditedKind::from_name(query.get("kind")),
         name: Some(query.get("name").to_owned()).filter(|name| !name.is_empty()),
         by: query.given("by"),
         since_us: time("since")?,

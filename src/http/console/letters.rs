@@ -112,7 +112,8 @@ fn filter(query: &Fields) -> Result<LetterFilter, ControlError> {
         time.map_err(|expected| invalid(field, expected))
     };
     let reason = query.given("reason").map(|reason| {
-        DeadLetterReason::parse(&reason).ok_or_else(|| invalid("reason", format!("{reason:?} is no reason")))
+        DeadLetterReason::from_name(&reason)
+            .ok_or_else(|| invalid("reason", format!("{reason:?} is no reason")))
     });
     let topic = query
         .given("topic")

@@ -99,7 +99,7 @@ pub(super) async fn add(submission: Submission, thread: Data<ApiThread>) -> Resu
 
 async fn added(control: &Control, fields: &Fields) -> Result<AddedToken, ControlError> {
     let invalid = |field, problem: String| ControlError::invalid(field, problem, "correct it");
-    let scope = TokenScope::parse(fields.get("scope"));
+    let scope = TokenScope::from_name(fields.get("scope"));
     let scope = scope.ok_or_else(|| invalid("scope", "this is no scope".to_owned()))?;
     let expires_in = fields.given("expires").map(|text| parse_age(&text)).transpose();
     let expires_in = expires_in.map_err(|expected| invalid("expires", expected))?;

@@ -43,6 +43,12 @@ impl Problem {
         Self { level: ProblemLevel::Warning, ..Self::error(field, problem, remedy) }
     }
 
+    /// The remedy as a sentence of a page.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        sentence(&self.remedy)
+    }
+
     /// Whether the row cannot work.
     #[must_use]
     pub fn is_error(&self) -> bool {
@@ -50,9 +56,29 @@ impl Problem {
     }
 }
 
+/// A text as a sentence: with a capital and a full stop. Texts have neither, because most places add words around them.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    let Some(first) = rest.next() else { return String::new() };
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{}{}{end}", first.to_uppercase(), rest.as_str())
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.problem)?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, " — {}", self.remedy) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedies_are_sentences() {
+        assert_eq!(Problem::error("topic", "it is empty", "give a filter").advice(), "Give a filter.");
+        assert_eq!((sentence(""), sentence("`run` it.")), (String::new(), "`run` it.".to_owned()));
     }
 }

@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::brokers::{PART, after_edit};
 use super::fields::{Fields, link};
-use super::inputs::{CHECKED, FormInput, InputDescription, form_inputs};
+use super::inputs::{CHECKED, FormError, FormInput, InputDescription, form_errors, form_inputs};
 use super::links::broker_link;
 use super::page::{ConsoleError, Page, PageFrame, Reply};
 use super::visitor::{Submission, Visitor};
@@ -70,7 +70,8 @@ struct BrokerFormPage {
     /// Version of the broker that the form was made for.
     version: String,
     inputs: Vec<FormInput>,
-    /// Problems that belong to no field of the form.
+    errors: Vec<FormError>,
+    /// Warnings that belong to no field of the form.
     problems: Vec<Problem>,
     conflict: Option<String>,
     command: String,
@@ -81,15 +82,16 @@ impl BrokerFormPage {
         frame: PageFrame,
         (id, version): (&str, &str),
         value: impl Fn(&str) -> String,
-        problems: Vec<Problem>,
+        problems: &[Problem],
     ) -> Self {
-        let (inputs, problems) = form_inputs(&INPUTS, value, problems);
+        let (errors, warnings) = form_errors(problems, &INPUTS.map(|input| input.label()));
         Self {
             frame,
             id: id.to_owned(),
             version: version.to_owned(),
-            inputs,
-            problems,
+            inputs: form_inputs(&INPUTS, value, problems),
+            errors,
+            problems: warnings,
             conflict: None,
             command: if id.is_empty() {
                 "mqtt-gateway servers add --help".to_owned()
@@ -160,7 +162,7 @@ pub(super) async fn show_edit(visitor: Visitor, thread: Data<ApiThread>) -> Resu
         let server = control.server(id).await?;
         let (view, version) = (ServerView::new(&server), control.server_version(&server).await?);
         let value = |name: &str| shown(&view, name);
-        Page::new(&BrokerFormPage::new(frame, (&id.to_string(), &version), value, Vec::new()))
+        Page::new(&BrokerFormPage::new(frame, (&id.to_string(), &version), value, &[]))
     });
     Ok(page.await?)
 }
@@ -180,16 +182,16 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
             }
             Err(error) => Err(error),
         };
-        let form = |problems| {
+        let form = |problems: &[Problem]| {
             let value = |name: &str| fields.get(name).to_owned();
             BrokerFormPage::new(frame, (&id.to_string(), version), value, problems)
         };
         let (status, form) = match edited {
             Ok(edited) => return Ok(Reply::See(after_edit(&edited, "saved"))),
-            Err(ControlError::Invalid { problems }) => (StatusCode::UNPROCESSABLE_ENTITY, form(problems)),
+            Err(ControlError::Invalid { problems }) => (StatusCode::UNPROCESSABLE_ENTITY, form(&problems)),
             Err(ControlError::Outdated { .. } | ControlError::Conflict { .. }) => {
                 let conflict = Some(link("/broker/edit", [("id", id.to_string().as_str())]));
-                (StatusCode::CONFLICT, BrokerFormPage { conflict, ..form(Vec::new()) })
+                (StatusCode::CONFLICT, BrokerFormPage { conflict, ..form(&[]) })
             }
             Err(error) => return Err(error.into()),
         };
@@ -202,7 +204,7 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
 pub(super) async fn show_new(visitor: Visitor) -> Result<Page, ConsoleError> {
     visitor.require(TokenScope::Admin)?;
     let frame = visitor.frame(PART, "Add a broker");
-    Ok(Page::new(&BrokerFormPage::new(frame, ("", ""), |_| String::new(), Vec::new()))?)
+    Ok(Page::new(&BrokerFormPage::new(frame, ("", ""), |_| String::new(), &[]))?)
 }
 
 /// Adds a broker.
@@ -221,7 +223,7 @@ pub(super) async fn add(submission: Submission, thread: Data<ApiThread>) -> Resu
             Ok(added) => Ok(Reply::See(after_edit(&added, "added"))),
             Err(ControlError::Invalid { problems }) => {
                 let value = |name: &str| fields.get(name).to_owned();
-                let form = BrokerFormPage::new(frame, ("", ""), value, problems);
+                let form = BrokerFormPage::new(frame, ("", ""), value, &problems);
                 Ok(Reply::Show(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &form)?))
             }
             Err(error) => Err(error.into()),

@@ -14,7 +14,7 @@ pub(super) use self::testing::{TestInputs, TestedFlow, Tried, tried};
 use super::fields::{Fields, link};
 use super::flows::{PART, after_edit};
 use super::history::EditChange;
-use super::inputs::{CHECKED, FormInput, InputDescription, form_inputs};
+use super::inputs::{CHECKED, FormError, FormInput, InputDescription, form_errors, form_inputs};
 use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, Reply};
 use super::shell::shell_word;
@@ -39,15 +39,16 @@ struct FlowFormPage {
     code: String,
     /// Version of the flow that the form was made for.
     version: String,
-    /// The code of a new flow as it was entered.
-    new_code: String,
+    /// The fields that only a new flow has.
+    new_inputs: Vec<FormInput>,
     /// The fields before the schema.
     first_inputs: Vec<FormInput>,
     schema: SchemaInput,
     /// The fields after the schema.
     last_inputs: Vec<FormInput>,
     options: Vec<OptionHelp>,
-    /// Problems that belong to no field of the form.
+    errors: Vec<FormError>,
+    /// Warnings that belong to no field of the form.
     problems: Vec<Problem>,
     conflict: Option<String>,
     preview: Option<PreviewCard>,
@@ -105,6 +106,10 @@ impl FlowTestPage {
     }
 }
 
+/// The fields of the form of a new flow.
+const NEW_INPUTS: [InputDescription; 1] =
+    [InputDescription::line("new_code", "Code", "A short unique name. It cannot be changed later.")];
+
 /// The fields of the form before the schema.
 const FIRST_INPUTS: [InputDescription; 3] = [
     InputDescription::line(
@@ -138,6 +143,13 @@ const LAST_INPUTS: [InputDescription; 3] = [
         "Options",
         "A JSON object, such as {\"delivery\": {\"timeout_seconds\": 5}}. *** stands for a secret that stays as it is.",
     ),
+];
+
+/// Names and labels of the other fields of the form.
+const OTHER_LABELS: [(&str, &str); 3] = [
+    ("payload_schema", "Schema"),
+    ("test_topic", "Topic of the test"),
+    ("test_payload", "Payload of the test"),
 ];
 
 /// The values of the form for a flow. Secrets are masked.
@@ -204,20 +216,23 @@ fn form_page(
     schema: SchemaEntry,
     shown: Shown,
 ) -> FlowFormPage {
-    let (first_inputs, problems) = form_inputs(&FIRST_INPUTS, &value, shown.problems);
-    let (last_inputs, problems) = form_inputs(&LAST_INPUTS, &value, problems);
-    let (schema_problems, problems) =
-        problems.into_iter().partition(|problem| problem.field == "payload_schema");
+    let new_inputs: &[InputDescription] = if code.is_empty() { &NEW_INPUTS } else { &[] };
+    let described = new_inputs.iter().chain(&FIRST_INPUTS).chain(&LAST_INPUTS);
+    let labels: Vec<_> = described.map(InputDescription::label).chain(OTHER_LABELS).collect();
+    let problems = shown.problems.as_slice();
+    let (errors, warnings) = form_errors(problems, &labels);
+    let schema_problems = problems.iter().filter(|problem| problem.field == "payload_schema").cloned();
     FlowFormPage {
         frame,
         code: code.to_owned(),
         version: version.to_owned(),
-        new_code: value("new_code"),
-        first_inputs,
-        schema: SchemaInput::new(schema, schema_problems),
-        last_inputs,
+        new_inputs: form_inputs(new_inputs, &value, problems),
+        first_inputs: form_inputs(&FIRST_INPUTS, &value, problems),
+        schema: SchemaInput::new(schema, schema_problems.collect()),
+        last_inputs: form_inputs(&LAST_INPUTS, &value, problems),
         options: FlowOptions::help(),
-        problems,
+        errors,
+        problems: warnings,
         conflict: shown.conflict,
         preview: shown.preview,
         test: shown.test,
@@ -282,7 +297,10 @@ impl FormAnswer {
         Self::again(StatusCode::UNPROCESSABLE_ENTITY, Shown { problems, test, ..Shown::default() })
     }
 
-    fn tried(Tried { status, problems, rehearsal, test }: Tried) -> Self {
+    fn tried(Tried { status, mut problems, rehearsal, test }: Tried) -> Self {
+        for problem in &mut problems {
+            problem.field = test.field_of(problem);
+        }
         Self::again(status, Shown { problems, test, rehearsal, ..Shown::default() })
     }
 
@@ -360,8 +378,12 @@ pub(super) async fn add(submission: Submission, thread: Data<ApiThread>) -> Resu
             Some(answer) => answer,
             None => answer_new(control, &fields).await?,
         };
-        answer.reply("added", |shown| {
+        answer.reply("added", |mut shown| {
             let value = |name: &str| fields.get(name).to_owned();
+            // A flow that is there has a code and no such field.
+            for problem in shown.problems.iter_mut().filter(|problem| problem.field == "code") {
+                problem.field = "new_code";
+            }
             form_page(frame, ("", ""), value, schema, shown)
         })
     });

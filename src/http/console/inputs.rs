@@ -22,6 +22,11 @@ enum InputKind {
 }
 
 impl InputDescription {
+    /// The name and the label.
+    pub(super) fn label(&self) -> (&'static str, &'static str) {
+        (self.name, self.label)
+    }
+
     const fn new(name: &'static str, label: &'static str, help: &'static str, kind: InputKind) -> Self {
         Self { name, label, help, kind }
     }
@@ -83,21 +88,44 @@ impl FormInput {
     }
 }
 
-/// The fields of a form, each with its problems, and the problems that belong to none of them.
+/// An error of a form, as the card above the form lists it.
+pub(super) struct FormError {
+    /// Id of the field in the page. None if the form has no such field.
+    pub(super) id: Option<&'static str>,
+    pub(super) label: &'static str,
+    pub(super) text: String,
+}
+
+/// The errors of a form, whose fields have these names and labels, and the warnings that belong to none of them.
+pub(super) fn form_errors(
+    problems: &[Problem],
+    labels: &[(&'static str, &'static str)],
+) -> (Vec<FormError>, Vec<Problem>) {
+    let place = |problem: &Problem| labels.iter().find(|(name, _)| *name == problem.field);
+    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
+        problems.iter().partition(|problem| problem.is_error());
+    let errors = errors.into_iter().map(|problem| FormError {
+        id: place(problem).map(|(name, _)| *name),
+        label: place(problem).map_or(problem.field, |(_, label)| *label),
+        text: format!("{}. {}", problem.problem, problem.advice()),
+    });
+    let warnings = warnings.into_iter().filter(|problem| place(problem).is_none()).cloned();
+    (errors.collect(), warnings.collect())
+}
+
+/// The fields of a form, each with its problems.
 pub(super) fn form_inputs(
     described: &[InputDescription],
     value: impl Fn(&str) -> String,
-    problems: Vec<Problem>,
-) -> (Vec<FormInput>, Vec<Problem>) {
-    let is_own = |problem: &Problem| described.iter().any(|input| input.name == problem.field);
-    let (own, other): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(is_own);
+    problems: &[Problem],
+) -> Vec<FormInput> {
     let inputs = described.iter().map(|input| FormInput {
         name: input.name,
         label: input.label,
         help: input.help,
         kind: input.kind,
         value: value(input.name),
-        problems: own.iter().filter(|problem| problem.field == input.name).cloned().collect(),
+        problems: problems.iter().filter(|problem| problem.field == input.name).cloned().collect(),
     });
-    (inputs.collect(), other)
+    inputs.collect()
 }

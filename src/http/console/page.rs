@@ -11,7 +11,7 @@ use askama::Template;
 use super::assets::ASSETS;
 use crate::control::ControlError;
 use crate::domain::api_token::TokenScope;
-use crate::domain::problem::Problem;
+use crate::domain::problem::{Problem, sentence};
 use crate::http::api::problem::ApiProblem;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -156,7 +156,7 @@ pub(super) enum ConsoleError {
 struct ErrorPage<'p> {
     frame: PageFrame,
     detail: &'p str,
-    remedy: Option<&'p str>,
+    remedy: Option<String>,
     problems: &'p [Problem],
 }
 
@@ -200,7 +200,7 @@ impl ResponseError for ConsoleError {
         let page = ErrorPage {
             frame: PageFrame::new(details.title),
             detail: &details.detail,
-            remedy: details.remedy.as_deref(),
+            remedy: details.remedy.as_deref().map(sentence),
             problems: &details.problems,
         };
         let mut response = HttpResponse::build(self.status_code());

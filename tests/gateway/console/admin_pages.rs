@@ -16,6 +16,11 @@ fn brokers_are_added_tested_and_removed(world: World) {
 
     let wrong = visitor.submit("/broker/new", &[("host", "mqtt://h"), ("port", "x")]);
     assert!(wrong.status == 422 && wrong.body.contains("aria-invalid"), "{}", wrong.body);
+    assert!(
+        wrong.body.contains("<a href=\"#port\">Port</a>: &#34;x&#34; is no number. Give a port"),
+        "{}",
+        wrong.body
+    );
     let entries = [("host", "127.0.0.1"), ("port", port.as_str()), ("username", "me"), ("password", "hush1")];
     let added = visitor.submit("/broker/new", &entries);
     let (page, _) = location(&added).split_once("&done=added").unwrap();

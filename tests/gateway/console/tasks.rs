@@ -52,6 +52,10 @@ fn schema_is_mended_and_letter_replayed(world: World) {
     let wrong = visitor.submit("/flow/edit", &entries("{"));
     assert_eq!(wrong.status, 422);
     assert!(wrong.body.contains("aria-invalid"), "{}", wrong.body);
+    let alert = wrong.body.split_once("role=\"alert\"").expect("the refusal is said first").1;
+    assert!(
+        alert.contains("Nothing was saved") && alert.contains("<a href=\"#payload_schema\">Schema</a>: ")
+    );
     let test = [("do", "test"), ("test_payload", r#"{"value": "warm"}"#), ("test_topic", "")];
     let tested = visitor.submit("/flow/edit", &[&entries(r#"{"value": "string"}"#)[..], &test].concat());
     assert!(tested.body.contains("would be stored as number 1"), "{}", tested.body);
@@ -87,7 +91,17 @@ fn flow_is_added_and_disabled(world: World) {
             ("enabled", "yes"),
         ]
     };
-    assert_eq!(visitor.submit("/flow/new", &entries("")).status, 422);
+    let refused = visitor.submit("/flow/new", &entries(""));
+    assert_eq!(refused.status, 422);
+    let alert = "<a href=\"#new_code\">Code</a>: the code is empty. Give the flow a short unique name.";
+    assert!(refused.body.contains(alert), "{}", refused.body);
+    let wrong_topic = [("do", "test"), ("test_topic", "a/+"), ("test_payload", "")];
+    let wrong_topic = visitor.submit("/flow/new", &[&entries("NEW")[..], &wrong_topic].concat());
+    assert!(
+        wrong_topic.body.contains("<a href=\"#test_topic\">Topic of the test</a>: "),
+        "{}",
+        wrong_topic.body
+    );
     let message = [("do", "test"), ("test_topic", ""), ("test_payload", r#"{"v": 1}"#)];
     let tested = visitor.submit("/flow/new", &[&entries("NEW/1 &")[..], &message].concat());
     assert!(tested.body.contains("would be stored as number 1"), "{}", tested.body);

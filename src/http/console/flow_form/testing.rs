@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use crate::control::{Control, ControlError, FlowEdit, Rehearsal, TestMessage};
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::problem::Problem;
+use crate::domain::topic_trial::check_topic;
 use crate::http::api::problem::ApiProblem;
 use crate::http::console::fields::Fields;
 
@@ -18,6 +19,16 @@ pub(in crate::http::console) struct TestInputs {
 impl TestInputs {
     pub(in crate::http::console) fn of_form(fields: &Fields) -> Self {
         Self { topic: fields.get("test_topic").to_owned(), payload: fields.get("test_payload").to_owned() }
+    }
+
+    /// The field of the form that the problem is about. The flow and the test have a topic each.
+    pub(super) fn field_of(&self, problem: &Problem) -> &'static str {
+        let is_topic = || check_topic(&self.topic).is_err_and(|found| found == *problem);
+        match problem.field {
+            "--payload" => "test_payload",
+            "topic" if is_topic() => "test_topic",
+            field => field,
+        }
     }
 
     fn of_message(message: &TestMessage) -> Self {

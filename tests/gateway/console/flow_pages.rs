@@ -71,6 +71,9 @@ fn edit_is_explained_before_it_is_saved(world: World) {
     let form = visitor.page("/flow/edit?code=TEMP");
     let (version, topic) = (value_of(&form, "version"), served.world.topic("temp/+"));
     assert_eq!(value_of(&form, "field_name_0"), "value");
+    // Browsers press the first button of a form for Enter.
+    let main = form.split_once("<main").unwrap().1;
+    assert_eq!(value_of(main, "do"), "test");
     let entries = |button| {
         [
             ("code", "TEMP"),

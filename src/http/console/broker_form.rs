@@ -70,6 +70,8 @@ struct BrokerFormPage {
     /// Version of the broker that the form was made for.
     version: String,
     inputs: Vec<FormInput>,
+    /// Whether a new broker is to be enabled.
+    enabled: bool,
     errors: Vec<FormError>,
     /// Warnings that belong to no field of the form.
     problems: Vec<Problem>,
@@ -89,6 +91,7 @@ impl BrokerFormPage {
             frame,
             id: id.to_owned(),
             version: version.to_owned(),
+            enabled: value("enabled") == CHECKED,
             inputs: form_inputs(&INPUTS, value, problems),
             errors,
             problems: warnings,
@@ -204,7 +207,8 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
 pub(super) async fn show_new(visitor: Visitor) -> Result<Page, ConsoleError> {
     visitor.require(TokenScope::Admin)?;
     let frame = visitor.frame(PART, "Add a broker");
-    Ok(Page::new(&BrokerFormPage::new(frame, ("", ""), |_| String::new(), &[]))?)
+    let value = |name: &str| if name == "enabled" { CHECKED.to_owned() } else { String::new() };
+    Ok(Page::new(&BrokerFormPage::new(frame, ("", ""), value, &[]))?)
 }
 
 /// Adds a broker.

@@ -43,6 +43,8 @@ struct FlowFormPage {
     new_inputs: Vec<FormInput>,
     /// The fields before the schema.
     first_inputs: Vec<FormInput>,
+    /// Whether a new flow is to be enabled.
+    enabled: bool,
     schema: SchemaInput,
     /// The fields after the schema.
     last_inputs: Vec<FormInput>,
@@ -231,6 +233,7 @@ fn form_page(
         schema: SchemaInput::new(schema, schema_problems.collect()),
         last_inputs: form_inputs(&LAST_INPUTS, &value, problems),
         options: FlowOptions::help(),
+        enabled: value("enabled") == CHECKED,
         errors,
         problems: warnings,
         conflict: shown.conflict,
@@ -361,6 +364,7 @@ pub(super) async fn show_new(visitor: Visitor) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Add a flow");
     let value = |name: &str| match name {
         "action" => "STORE_DB".to_owned(),
+        "enabled" => CHECKED.to_owned(),
         _ => String::new(),
     };
     let schema = SchemaEntry::of_text("{}");

@@ -95,6 +95,17 @@ fn flow_is_added_and_disabled(world: World) {
     assert_eq!(refused.status, 422);
     let alert = "<a href=\"#new_code\">Code</a>: the code is empty. Give the flow a short unique name.";
     assert!(refused.body.contains(alert), "{}", refused.body);
+    let is_enabled = |page: &str| {
+        let box_of = page.split_once("id=\"enabled\"").expect("the form has the box").1;
+        box_of.split('>').next().unwrap().ends_with(" checked")
+    };
+    assert!(is_enabled(&visitor.page("/flow/new")) && is_enabled(&visitor.page("/broker/new")));
+    assert!(is_enabled(&refused.body));
+    for button in ["save", "test", "more_rows", "as_json"] {
+        let unticked = [("new_code", ""), ("schema_form", "fields"), ("do", button)];
+        assert!(!is_enabled(&visitor.submit("/flow/new", &unticked).body), "{button}");
+    }
+    assert!(!is_enabled(&visitor.submit("/broker/new", &[("host", "")]).body));
     let wrong_topic = [("do", "test"), ("test_topic", "a/+"), ("test_payload", "")];
     let wrong_topic = visitor.submit("/flow/new", &[&entries("NEW")[..], &wrong_topic].concat());
     assert!(

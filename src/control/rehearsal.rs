@@ -275,6 +275,12 @@ async fn try_draft(transaction: FlowTransaction, draft: &FlowDraft) -> Result<()
 }
 
 impl Rehearsal {
+    /// Whether the flow gets messages of this topic.
+    #[must_use]
+    pub fn is_received(&self) -> bool {
+        self.verdict == TopicVerdict::Matches.name()
+    }
+
     /// Adds the result of the database. Returns the row of the outbox.
     fn add(&mut self, rehearsed: RehearsedMessage) -> Option<OutboxItem> {
         match rehearsed.result {

@@ -59,6 +59,16 @@ fn last_message_is_tested(world: World) {
     let tested = visitor.submit("/flow/test", &[("code", "TEMP"), ("do", "test_last")]);
     assert!(tested.body.contains("would be stored as number 3"), "{}", tested.body);
     assert!(tested.body.contains("{&#34;value&#34;: 21.5}"), "{}", tested.body);
+    let other =
+        [("code", "TEMP"), ("do", "test"), ("test_topic", "other"), ("test_payload", r#"{"value": 1}"#)];
+    let tested = visitor.submit("/flow/test", &other).body;
+    assert!(tested.contains("The flow gets no such message: does not match."), "{tested}");
+    assert!(tested.contains("If it did, the message would be stored as number 3"), "{tested}");
+    visitor.submit("/flow/disable", &[("code", "TEMP")]);
+    let tested = visitor.submit("/flow/test", &[("code", "TEMP"), ("do", "test")]).body;
+    assert!(tested.contains("The flow gets no such message: matches, but the flow is disabled."), "{tested}");
+    assert!(tested.contains("If it did, the message would become a dead letter: flow_disabled"), "{tested}");
+    visitor.submit("/flow/enable", &[("code", "TEMP")]);
     let tested = succeeds(&served.world, &["flows", "test", "TEMP", "--last"]);
     assert!(tested.contains("21.5"), "{tested}");
     let none = visitor.submit("/flow/test", &[("code", "BROKEN"), ("do", "test_last")]);

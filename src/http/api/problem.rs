@@ -110,6 +110,19 @@ impl ApiProblem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     }
 
+    /// A form that is too large.
+    pub(in crate::http) fn form_too_large(max_bytes: usize) -> Self {
+        let detail = format!("nothing was saved: the form is longer than {max_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+            .with_remedy("go back, and shorten its longest entry; a command takes a long payload from a file")
+    }
+
+    /// A form that did not arrive.
+    pub(in crate::http) fn broken_form(error: &actix_web::Error) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", format!("the form did not arrive: {error}"))
+            .with_remedy("go back, and send it again")
+    }
+
     /// There is no such path.
     pub(in crate::http) fn unknown_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such path")

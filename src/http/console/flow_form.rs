@@ -9,7 +9,7 @@ use askama::Template;
 use serde_json::Value;
 
 use self::schema::{SchemaEntry, SchemaInput, is_only_shown};
-pub(super) use self::testing::{TestInputs, TestedFlow, Tried, tried};
+pub(super) use self::testing::{MAX_EDITED_BYTES, TestInputs, TestedFlow, Tried, excerpt, tried};
 
 use super::fields::{Fields, link};
 use super::flows::{PART, after_edit};

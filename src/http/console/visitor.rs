@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use actix_web::web::{Bytes, Data};
 use actix_web::{FromRequest, HttpRequest};
 use subtle::ConstantTimeEq;
 
+use super::MAX_FORM_BYTES;
 use super::demo_access::DemoAccess;
 use super::fields::{Fields, link};
 use super::page::{ConsoleError, PageFrame, PageVisitor};
@@ -174,7 +176,15 @@ impl FromRequest for Submission {
         let body = Bytes::from_request(request, payload);
         Box::pin(async move {
             let visitor = visitor.await?;
-            let body = body.await.map_err(|error| ApiProblem::bad_request(format!("form: {error}")))?;
+            let body = body.await.map_err(|error| {
+                let status = error.as_response_error().status_code();
+                let is_too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
+                if is_too_large {
+                    ApiProblem::form_too_large(MAX_FORM_BYTES)
+                } else {
+                    ApiProblem::broken_form(&error)
+                }
+            })?;
             let fields = Fields::parse(&body);
             let (given, own) = (fields.get(FORM_KEY).as_bytes(), visitor.session.form_key.as_bytes());
             if !bool::from(given.ct_eq(own)) {

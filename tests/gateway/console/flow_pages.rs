@@ -1,7 +1,7 @@
 //! The list of flows, and what the page and the form of a flow show.
 
 use test_support::eventually;
-use test_support::world::World;
+use test_support::world::{Backend, World};
 
 use super::{Served, location, value_of};
 use crate::commands::{document, succeeds};
@@ -73,6 +73,26 @@ fn last_message_is_tested(world: World) {
     assert!(tested.contains("21.5"), "{tested}");
     let none = visitor.submit("/flow/test", &[("code", "BROKEN"), ("do", "test_last")]);
     assert!(none.status == 422 && none.body.contains("no message of the flow"), "{}", none.body);
+}
+
+#[test]
+fn long_message_leaves_a_form_that_can_be_sent() {
+    let served = served(crate::commands::world(Backend::Sqlite));
+    let visitor = served.visitor("admin");
+    served.world.publish("temp/a", format!(r#"{{"value": 1, "note": "{}"}}"#, "%".repeat(900_000)));
+    served.world.wait_for_stored("TEMP", 3);
+    let form = visitor.page("/flow/edit?code=TEMP");
+    let (version, topic) = (value_of(&form, "version"), served.world.topic("temp/+"));
+    let entries = [("code", "TEMP"), ("version", &version), ("topic", &topic), ("action", "STORE_DB")];
+    let entries = [&entries[..], &[("payload_schema", "{}"), ("do", "test_last")]].concat();
+    let tested = visitor.submit("/flow/edit", &entries).body;
+    assert!(tested.contains("bytes is too long to edit here"), "{}", tested.len());
+    assert!(tested.contains("… (900000 bytes in all)") && tested.len() < 100_000, "{}", tested.len());
+
+    let long = "x".repeat(4 * 1024 * 1024);
+    let refused = visitor.submit("/flow/edit", &[&entries[..], &[("test_payload", &long)]].concat());
+    assert_eq!(refused.status, 413);
+    assert!(refused.body.contains("nothing was saved: the form is longer than"), "{}", refused.body);
 }
 
 fn edit_is_explained_before_it_is_saved(world: World) {

@@ -5,7 +5,7 @@ use actix_web::web::Data;
 use askama::Template;
 
 use super::super::fields::link;
-use super::super::flow_form::{TestInputs, TestedFlow, Tried, tried};
+use super::super::flow_form::{MAX_EDITED_BYTES, TestInputs, TestedFlow, Tried, tried};
 use super::super::links::flow_link;
 use super::super::page::{ConsoleError, Page, PageFrame};
 use super::super::post_attempts::AttemptLine;
@@ -20,9 +20,6 @@ use crate::domain::flow_definition::FlowRecord;
 use crate::domain::problem::Problem;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
-
-/// Longest payload that is put into a form, in bytes.
-const MAX_EDITED_BYTES: usize = 256 * 1024;
 
 #[derive(Template)]
 #[template(path = "letter.html", config = "src/http/console/askama.toml")]
@@ -76,7 +73,7 @@ impl LetterPage {
             flow: flow.map(LetterFlow::new),
             test: text
                 .filter(|text| text.len() <= MAX_EDITED_BYTES && is_whole && flow.is_some())
-                .map(|payload| TestInputs { topic: letter.topic.clone(), payload }),
+                .map(|payload| TestInputs { topic: letter.topic.clone(), payload, left_out: None }),
             rehearsal: None,
             problems: Vec::new(),
             discard_link: link("/dead-letters/discard", [("id", id.as_str())]),

@@ -15,6 +15,7 @@ mod assets;
 mod broker_form;
 mod brokers;
 mod charts;
+mod conflict;
 mod deliveries;
 mod demo;
 mod demo_access;

@@ -5,13 +5,14 @@ use actix_web::web::Data;
 use askama::Template;
 
 use super::brokers::{PART, after_edit};
+use super::conflict::Conflict;
 use super::fields::{Fields, link};
 use super::inputs::{CHECKED, FormError, FormInput, InputDescription, form_errors, form_inputs};
 use super::links::broker_link;
 use super::page::{ConsoleError, Page, PageFrame, Reply};
 use super::visitor::{Submission, Visitor};
 use crate::control::view::ServerView;
-use crate::control::{ControlError, ExpectedVersion, ServerFields};
+use crate::control::{Control, ControlError, ExpectedVersion, ServerFields};
 use crate::domain::api_token::TokenScope;
 use crate::domain::credential::Credential;
 use crate::domain::problem::Problem;
@@ -75,7 +76,7 @@ struct BrokerFormPage {
     errors: Vec<FormError>,
     /// Warnings that belong to no field of the form.
     problems: Vec<Problem>,
-    conflict: Option<String>,
+    conflict: Option<Conflict>,
     command: String,
 }
 
@@ -176,31 +177,60 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
     let id = fields.number("id")?;
     let frame = visitor.frame(PART, format!("Edit broker {id}"));
     let reply = thread.run_as(&visitor.caller, async move |control| -> Result<Reply, ApiProblem> {
-        let view = ServerView::new(&control.server(id).await?);
-        let version = fields.get("version");
+        let server = match control.server(id).await {
+            Err(ControlError::NotFound { .. }) => return removed(frame, &fields),
+            server => server?,
+        };
+        let view = ServerView::new(&server);
         let edited = match edit_of(&fields, |name| shown(&view, name)) {
             Ok(edit) => {
-                let expected = ExpectedVersion::OneOf(vec![version.to_owned()]);
+                let expected = ExpectedVersion::OneOf(vec![fields.get("version").to_owned()]);
                 control.edit_server_version(id, &edit, &expected).await
             }
             Err(error) => Err(error),
         };
-        let form = |problems: &[Problem]| {
+        let form = |version: &str, problems: &[Problem]| {
             let value = |name: &str| fields.get(name).to_owned();
             BrokerFormPage::new(frame, (&id.to_string(), version), value, problems)
         };
         let (status, form) = match edited {
             Ok(edited) => return Ok(Reply::See(after_edit(&edited, "saved"))),
-            Err(ControlError::Invalid { problems }) => (StatusCode::UNPROCESSABLE_ENTITY, form(&problems)),
+            Err(ControlError::Invalid { problems }) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, form(fields.get("version"), &problems))
+            }
             Err(ControlError::Outdated { .. } | ControlError::Conflict { .. }) => {
-                let conflict = Some(link("/broker/edit", [("id", id.to_string().as_str())]));
-                (StatusCode::CONFLICT, BrokerFormPage { conflict, ..form(&[]) })
+                let conflict = conflict(control, id, &fields).await?;
+                let form = form(&conflict.version, &[]);
+                (StatusCode::CONFLICT, BrokerFormPage { conflict: Some(conflict), ..form })
             }
             Err(error) => return Err(error.into()),
         };
         Ok(Reply::Show(Page::with_status(status, &form)?))
     });
     Ok(reply.await?)
+}
+
+/// What differs between the entries and the broker, which was changed after the form was made.
+async fn conflict(control: &Control, id: i64, fields: &Fields) -> Result<Conflict, ControlError> {
+    let server = control.server(id).await?;
+    let (view, version) = (ServerView::new(&server), control.server_version(&server).await?);
+    let now = INPUTS.each_ref().map(|input| shown(&view, input.name));
+    let values = INPUTS.iter().zip(&now).map(|(input, now)| {
+        let (name, label) = input.label();
+        (label, now.as_str(), fields.get(name).trim())
+    });
+    Ok(Conflict::changed("broker", link("/broker/edit", [("id", id.to_string().as_str())]), version, values))
+}
+
+/// The form of a broker that was removed meanwhile: it keeps its entries, and adds a broker.
+fn removed(frame: PageFrame, fields: &Fields) -> Result<Reply, ApiProblem> {
+    let value = |name: &str| match name {
+        "enabled" => CHECKED.to_owned(),
+        name => fields.get(name).to_owned(),
+    };
+    let conflict = Some(Conflict::removed("broker"));
+    let form = BrokerFormPage { conflict, ..BrokerFormPage::new(frame, ("", ""), value, &[]) };
+    Ok(Reply::Show(Page::with_status(StatusCode::CONFLICT, &form)?))
 }
 
 /// Shows the form of a new broker.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use self::schema::{SchemaEntry, SchemaInput, is_only_shown};
 pub(super) use self::testing::{MAX_EDITED_BYTES, TestInputs, TestedFlow, Tried, excerpt, tried};
 
+use super::conflict::Conflict;
 use super::fields::{Fields, link};
 use super::flows::{PART, after_edit};
 use super::history::EditChange;
@@ -52,7 +53,7 @@ struct FlowFormPage {
     errors: Vec<FormError>,
     /// Warnings that belong to no field of the form.
     problems: Vec<Problem>,
-    conflict: Option<String>,
+    conflict: Option<Conflict>,
     preview: Option<PreviewCard>,
     test: TestInputs,
     rehearsal: Option<Rehearsal>,
@@ -205,7 +206,7 @@ impl FormValues {
 #[derive(Default)]
 struct Shown {
     problems: Vec<Problem>,
-    conflict: Option<String>,
+    conflict: Option<Conflict>,
     preview: Option<PreviewCard>,
     test: TestInputs,
     rehearsal: Option<Rehearsal>,
@@ -269,9 +270,12 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
     let code = fields.get("code").to_owned();
     let frame = visitor.frame(PART, format!("Edit {code}"));
     let reply = thread.run_as(&visitor.caller, async move |control| {
-        let flow = control.flow(&code).await?;
-        let values = FormValues::of_flow(&flow.definition);
         let (schema, schema_problem) = SchemaEntry::submitted(&fields);
+        let flow = match control.flow(&code).await {
+            Err(ControlError::NotFound { .. }) => return removed(frame, &fields, schema),
+            flow => flow?,
+        };
+        let values = FormValues::of_flow(&flow.definition);
         let fields = fields.with("payload_schema", schema.text(values.get("payload_schema")));
         let answer = match schema_answer(schema_problem, &fields) {
             Some(answer) => answer,
@@ -279,10 +283,25 @@ pub(super) async fn edit(submission: Submission, thread: Data<ApiThread>) -> Res
         };
         answer.reply("saved", |shown| {
             let value = |name: &str| fields.get(name).to_owned();
-            form_page(frame, (&code, fields.get("version")), value, schema, shown)
+            let present = shown.conflict.as_ref().map(|conflict| conflict.version.clone());
+            let version = present.unwrap_or_else(|| fields.get("version").to_owned());
+            form_page(frame, (&code, &version), value, schema, shown)
         })
     });
     Ok(reply.await?)
+}
+
+/// The form of a flow that was removed meanwhile: it keeps its entries, and adds a flow.
+fn removed(frame: PageFrame, fields: &Fields, schema: SchemaEntry) -> Result<Reply, ApiProblem> {
+    let value = |name: &str| match name {
+        "new_code" => fields.get("code").to_owned(),
+        "enabled" => CHECKED.to_owned(),
+        name => fields.get(name).to_owned(),
+    };
+    let conflict = Some(Conflict::removed("flow"));
+    let shown = Shown { conflict, test: TestInputs::of_form(fields), ..Shown::default() };
+    let form = form_page(frame, ("", ""), value, schema, shown);
+    Ok(Reply::Show(Page::with_status(StatusCode::CONFLICT, &form)?))
 }
 
 /// A form as it is shown again, or the flow that it saved.
@@ -334,28 +353,50 @@ async fn answer_edit(
     fields: &Fields,
     edit: &FlowEdit,
 ) -> Result<FormAnswer, ApiProblem> {
-    let (code, test) = (fields.get("code"), || TestInputs::of_form(fields));
-    let result = match fields.get("do") {
-        "test" | "test_last" => {
-            return Ok(FormAnswer::tried(tried(control, TestedFlow::Saved(flow, edit), fields).await?));
-        }
-        "preview" => control.preview_edit(code, edit).await.map(|preview| {
-            let (problems, preview) = (preview.problems.clone(), Some(PreviewCard::new(preview)));
-            FormAnswer::again(StatusCode::OK, Shown { problems, preview, test: test(), ..Shown::default() })
-        }),
-        _ => {
-            let expected = ExpectedVersion::OneOf(vec![fields.get("version").to_owned()]);
-            control.edit_version(code, edit, &expected).await.map(|(edited, _)| FormAnswer::Saved(edited))
-        }
-    };
-    match result {
+    let test = || TestInputs::of_form(fields);
+    if matches!(fields.get("do"), "test" | "test_last") {
+        return Ok(FormAnswer::tried(tried(control, TestedFlow::Saved(flow, edit), fields).await?));
+    }
+    match save_or_preview(control, flow, fields, edit).await {
         Err(ControlError::Invalid { problems }) => Ok(FormAnswer::refused(problems, test())),
         Err(ControlError::Outdated { .. } | ControlError::Conflict { .. }) => {
-            let conflict = Some(link("/flow/edit", [("code", code)]));
+            let conflict = Some(conflict(control, fields).await?);
             Ok(FormAnswer::again(StatusCode::CONFLICT, Shown { conflict, test: test(), ..Shown::default() }))
         }
         result => Ok(result?),
     }
+}
+
+async fn save_or_preview(
+    control: &Control,
+    flow: &FlowRecord,
+    fields: &Fields,
+    edit: &FlowEdit,
+) -> Result<FormAnswer, ControlError> {
+    let code = fields.get("code");
+    let expected = ExpectedVersion::OneOf(vec![fields.get("version").to_owned()]);
+    if fields.get("do") != "preview" {
+        return control
+            .edit_version(code, edit, &expected)
+            .await
+            .map(|(edited, _)| FormAnswer::Saved(edited));
+    }
+    control.check_version(flow, &expected).await?;
+    let preview = control.preview_edit(code, edit).await?;
+    let (problems, test) = (preview.problems.clone(), TestInputs::of_form(fields));
+    let preview = Some(PreviewCard::new(preview));
+    Ok(FormAnswer::again(StatusCode::OK, Shown { problems, preview, test, ..Shown::default() }))
+}
+
+/// What differs between the entries and the flow, which was changed after the form was made.
+async fn conflict(control: &Control, fields: &Fields) -> Result<Conflict, ControlError> {
+    let code = fields.get("code");
+    let flow = control.flow(code).await?;
+    let (values, version) = (FormValues::of_flow(&flow.definition), control.version(&flow).await?);
+    let inputs = FIRST_INPUTS.iter().chain(&LAST_INPUTS).map(InputDescription::label);
+    let columns = inputs.chain([("payload_schema", "Schema")]);
+    let columns = columns.map(|(name, label)| (label, values.get(name), fields.get(name)));
+    Ok(Conflict::changed("flow", link("/flow/edit", [("code", code)]), version, columns))
 }
 
 /// Shows the form of a new flow.

@@ -37,6 +37,11 @@ fn brokers_are_added_tested_and_removed(world: World) {
     assert!(location(&visitor.submit("/broker/edit", &edit)).ends_with("done=saved"));
     let kept = "SELECT COUNT(*) FROM mqtt_servers WHERE password = 'hush1' AND port IS NULL";
     assert_eq!(served.world.sql.count(kept, []), 1);
+    let older =
+        visitor.submit("/broker/edit", &[&edit[..4], &[("password", "***"), ("tls", "yes")]].concat());
+    assert_eq!(older.status, 409, "the form is older than the row");
+    assert!(older.body.contains("<dt>TLS</dt>") && !older.body.contains("<dt>Host</dt>"), "{}", older.body);
+    assert_ne!(value_of(&older.body, "version"), version);
     assert_eq!(visitor.submit("/broker/edit", &edit).status, 409, "the form is older than the row");
 
     assert!(location(&visitor.submit("/broker/enable", &[id_of])).ends_with("done=enabled"));
@@ -44,6 +49,9 @@ fn brokers_are_added_tested_and_removed(world: World) {
     assert!(visitor.page(&format!("/broker/remove?id={new}")).contains("Remove the broker 127.0.0.1:1883?"));
     assert!(location(&visitor.submit("/broker/remove", &[id_of])).ends_with("done=removed"));
     assert_eq!(visitor.get(page).status, 404);
+    let late = visitor.submit("/broker/edit", &edit);
+    assert!(late.status == 409 && late.body.contains("the broker was removed meanwhile"), "{}", late.body);
+    assert_eq!(value_of(&late.body, "username"), "me");
     let history = visitor.page(&format!("/history?kind=server&name={new}"));
     for words in ["added", "removed", "token t-admin", "port", "enabled"] {
         assert!(history.contains(words), "{words}: {history}");

@@ -146,7 +146,42 @@ fn edit_is_explained_before_it_is_saved(world: World) {
     });
 }
 
+fn conflict_is_shown_and_resolved(world: World) {
+    let served = served(world);
+    let visitor = served.visitor("admin");
+    let (version, topic) =
+        (value_of(&visitor.page("/flow/edit?code=TEMP"), "version"), served.world.topic("temp/+"));
+    let send = |version: &str, button: &str| {
+        let entries = [("code", "TEMP"), ("version", version), ("topic", &topic), ("action", "STORE_DB")];
+        let schema = [("payload_schema", r#"{"value": "string"}"#), ("do", button)];
+        visitor.submit("/flow/edit", &[&entries[..], &schema].concat())
+    };
+    succeeds(&served.world, &["flows", "edit", "TEMP", "--description", "attic"]);
+    for button in ["preview", "save"] {
+        let refused = send(&version, button);
+        assert_eq!(refused.status, 409, "{button}");
+        let (_, shown) = refused.body.split_once("role=\"alert\"").unwrap();
+        let (shown, _) = shown.split_once("</dl>").unwrap();
+        assert!(
+            shown.contains("<del>attic</del> <ins>(empty)</ins>") && shown.contains("<dt>Schema</dt>"),
+            "{shown}"
+        );
+        assert!(!shown.contains("<dt>Topic filter</dt>") && shown.contains("target=\"_blank\""), "{shown}");
+        assert!(!refused.body.contains("nothing was changed yet"), "{}", refused.body);
+    }
+    let present = value_of(&send(&version, "save").body, "version");
+    assert!(location(&send(&present, "save")).contains("done=saved"), "over the present version");
+    succeeds(&served.world, &["flows", "remove", "TEMP", "--yes"]);
+    let late = send(&present, "save");
+    assert!(late.status == 409 && late.body.contains("the flow was removed meanwhile"), "{}", late.body);
+    assert_eq!(
+        (value_of(&late.body, "new_code"), value_of(&late.body, "topic")),
+        ("TEMP".to_owned(), topic.clone())
+    );
+}
+
 on_each_database!(
+    conflict_is_shown_and_resolved,
     list_says_what_flows_do,
     page_draws_numbers,
     last_message_is_tested,

@@ -60,7 +60,10 @@ pub(super) async fn log_in(
     let peer = request.peer_addr().ok_or_else(ApiProblem::internal)?.ip();
     let hash = TokenHash::of_token(&token);
     match trust_if(request.conn_data(), thread.caller(hash, peer)).await {
-        Ok(caller) => Ok(opened(&guest, &sessions, &sessions.add(Some(hash), caller, Instant::now()), next)),
+        Ok(caller) => {
+            let cookie = sessions.add(Some(hash), caller, guest.secret.as_deref(), Instant::now());
+            Ok(opened(&guest, &sessions, &cookie, next))
+        }
         Err(problem) => again(problem.status_code(), format!("You are not logged in: {problem}.")),
     }
 }
@@ -72,8 +75,9 @@ pub(super) async fn enter(
     request: HttpRequest,
 ) -> Result<HttpResponse, ConsoleError> {
     let query = Fields::parse(request.query_string().as_bytes());
-    if let Some(secret) = sessions.follow_link(query.get("link"), Instant::now()) {
-        return Ok(opened(&guest, &sessions, &secret, "/"));
+    let old = guest.secret.as_deref();
+    if let Some(cookie) = sessions.follow_link(query.get("link"), old, Instant::now()) {
+        return Ok(opened(&guest, &sessions, &cookie, "/"));
     }
     let problem = "This link was used, or is too old. Log in with a token.".to_owned();
     let page = Page::with_status(StatusCode::UNAUTHORIZED, &LoginPage::new("", Some(problem)))?;
@@ -94,11 +98,11 @@ pub(super) async fn log_out(
 }
 
 /// Gives the browser the new session in place of an earlier one.
-fn opened(guest: &Guest, sessions: &ConsoleSessions, secret: &str, next: &str) -> HttpResponse {
+fn opened(guest: &Guest, sessions: &ConsoleSessions, cookie: &str, next: &str) -> HttpResponse {
     sessions.end(guest.secret.as_deref().unwrap_or_default());
     let mut response = HttpResponse::SeeOther();
     response.insert_header((LOCATION, own_path(next)));
-    response.insert_header((SET_COOKIE, guest.set_cookie(Some(secret)))).finish()
+    response.insert_header((SET_COOKIE, guest.set_cookie(Some(cookie)))).finish()
 }
 
 /// A path of the console. Everything else leads to the overview, since a link may name another site.

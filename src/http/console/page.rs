@@ -147,6 +147,8 @@ impl Responder for Reply {
 pub(super) enum ConsoleError {
     /// The visitor has to log in.
     NoSession { login: String },
+    /// The visitor sent a form, and has to log in.
+    FormWithoutSession,
     /// The request failed.
     Failed(ApiProblem),
 }
@@ -158,6 +160,12 @@ struct ErrorPage<'p> {
     detail: &'p str,
     remedy: Option<String>,
     problems: &'p [Problem],
+}
+
+#[derive(Template)]
+#[template(path = "session_over.html", config = "src/http/console/askama.toml")]
+struct SessionOverPage {
+    frame: PageFrame,
 }
 
 impl From<ApiProblem> for ConsoleError {
@@ -175,7 +183,7 @@ impl From<ControlError> for ConsoleError {
 impl fmt::Display for ConsoleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSession { .. } => f.write_str("there is no session"),
+            Self::NoSession { .. } | Self::FormWithoutSession => f.write_str("there is no session"),
             Self::Failed(problem) => problem.fmt(f),
         }
     }
@@ -185,6 +193,7 @@ impl ResponseError for ConsoleError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::NoSession { .. } => StatusCode::SEE_OTHER,
+            Self::FormWithoutSession => StatusCode::UNAUTHORIZED,
             Self::Failed(problem) => problem.status_code(),
         }
     }
@@ -193,6 +202,11 @@ impl ResponseError for ConsoleError {
         let problem = match self {
             Self::NoSession { login } => {
                 return HttpResponse::SeeOther().insert_header((LOCATION, login.as_str())).finish();
+            }
+            Self::FormWithoutSession => {
+                let page = SessionOverPage { frame: PageFrame::new("Your session is over") };
+                let mut response = HttpResponse::Unauthorized();
+                return response.content_type(HTML).body(page.render().unwrap_or_default());
             }
             Self::Failed(problem) => problem,
         };

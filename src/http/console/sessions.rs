@@ -4,12 +4,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::demo_access::DemoAccess;
-use super::random_text::random_text;
+use super::random_text::{is_random_text, random_text};
 use crate::control::Caller;
 use crate::domain::api_token::{TokenHash, TokenScope};
 
+/// Separates the secret of a session from the key of its forms in a cookie.
+const SEPARATOR: char = '.';
+
 /// Life of a session.
-pub(super) const SESSION_LIFE: Duration = Duration::from_hours(12);
+const SESSION_LIFE: Duration = Duration::from_hours(12);
+
+/// Life of a cookie. It outlives its session, so that the next login keeps the key of the forms.
+pub(super) const COOKIE_LIFE: Duration = Duration::from_hours(7 * 24);
 
 /// Life of a link.
 const LINK_LIFE: Duration = Duration::from_mins(15);
@@ -55,7 +61,7 @@ impl ConsoleSessions {
         let sessions = Self { of_links, ..Self::default() };
         let now = Instant::now();
         sessions.open().links.push((TokenHash::of_token(&access.link), now));
-        sessions.add_of_link(now);
+        sessions.add_of_link(None, now);
         sessions
     }
 
@@ -69,8 +75,8 @@ impl ConsoleSessions {
         secret
     }
 
-    /// Opens a session by a link, which is valid once. Returns the secret of the session.
-    pub(super) fn follow_link(&self, secret: &str, now: Instant) -> Option<String> {
+    /// Opens a session by a link, which is valid once. `old` is the cookie of the browser. Returns the new cookie.
+    pub(super) fn follow_link(&self, secret: &str, old: Option<&str>, now: Instant) -> Option<String> {
         let given = TokenHash::of_token(secret);
         let mut open = self.open();
         let place = open.links.iter().position(|(hash, _)| hash.matches(&given))?;
@@ -79,52 +85,70 @@ impl ConsoleSessions {
         if now.saturating_duration_since(since) > LINK_LIFE {
             return None;
         }
-        Some(self.add_of_link(now))
+        Some(self.add_of_link(old, now))
     }
 
-    fn add_of_link(&self, now: Instant) -> String {
+    fn add_of_link(&self, old: Option<&str>, now: Instant) -> String {
         let caller = Caller { token: LINK_NAME.to_owned(), scope: TokenScope::Admin };
         match self.of_links.clone() {
-            None => self.add(None, caller, now),
+            None => self.add(None, caller, old, now),
             Some((secret, form_key)) => {
                 self.end(&secret);
-                self.keep(secret, Session { form_key, token: None, caller, since: now })
+                self.keep(&secret, Session { form_key, token: None, caller, since: now })
             }
         }
     }
 
-    /// Opens a session of the caller with this token. Returns the secret of the session.
-    pub(super) fn add(&self, token: Option<TokenHash>, caller: Caller, now: Instant) -> String {
-        self.keep(random_text(), Session { form_key: random_text(), token, caller, since: now })
+    /// Opens a session of the caller with this token. `old` is the cookie of the browser, whose forms stay valid: they
+    /// may have been filled in before the last session ended. Returns the new cookie.
+    pub(super) fn add(
+        &self,
+        token: Option<TokenHash>,
+        caller: Caller,
+        old: Option<&str>,
+        now: Instant,
+    ) -> String {
+        let form_key = old.and_then(form_key_of).map_or_else(random_text, str::to_owned);
+        self.keep(&random_text(), Session { form_key, token, caller, since: now })
     }
 
-    fn keep(&self, secret: String, session: Session) -> String {
+    fn keep(&self, secret: &str, session: Session) -> String {
         let now = session.since;
+        let cookie = format!("{secret}{SEPARATOR}{}", session.form_key);
         let mut open = self.open();
         open.sessions.retain(|(_, session)| !session.is_over(now));
-        open.sessions.push((TokenHash::of_token(&secret), session));
+        open.sessions.push((TokenHash::of_token(secret), session));
         let excess = open.sessions.len().saturating_sub(MAX_SESSIONS);
         open.sessions.drain(..excess);
-        secret
+        cookie
     }
 
-    /// The session with this secret.
-    pub(super) fn find(&self, secret: &str, now: Instant) -> Option<Session> {
-        let given = TokenHash::of_token(secret);
+    /// The session of the browser with this cookie.
+    pub(super) fn find(&self, cookie: &str, now: Instant) -> Option<Session> {
+        let given = TokenHash::of_token(secret_of(cookie));
         let open = self.open();
         let found = open.sessions.iter().find(|(hash, _)| hash.matches(&given));
         found.map(|(_, session)| session.clone()).filter(|session| !session.is_over(now))
     }
 
-    /// Ends the session with this secret.
-    pub(super) fn end(&self, secret: &str) {
-        let given = TokenHash::of_token(secret);
+    /// Ends the session of the browser with this cookie.
+    pub(super) fn end(&self, cookie: &str) {
+        let given = TokenHash::of_token(secret_of(cookie));
         self.open().sessions.retain(|(hash, _)| !hash.matches(&given));
     }
 
     fn open(&self) -> MutexGuard<'_, OpenSessions> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn secret_of(cookie: &str) -> &str {
+    cookie.split(SEPARATOR).next().unwrap_or_default()
+}
+
+/// The key of the forms that the browser has. Another text than one of ours could be guessed.
+fn form_key_of(cookie: &str) -> Option<&str> {
+    cookie.split_once(SEPARATOR).map(|(_, key)| key).filter(|key| is_random_text(key))
 }
 
 impl Session {
@@ -146,29 +170,29 @@ mod tests {
     fn link_opens_one_session() {
         let (sessions, now) = (ConsoleSessions::default(), Instant::now());
         let link = sessions.add_link();
-        assert_eq!(sessions.follow_link("wrong", now), None);
-        let secret = sessions.follow_link(&link, now).unwrap();
+        assert_eq!(sessions.follow_link("wrong", None, now), None);
+        let secret = sessions.follow_link(&link, None, now).unwrap();
         assert_eq!(sessions.find(&secret, now).unwrap().caller.scope, TokenScope::Admin);
-        assert_eq!(sessions.follow_link(&link, now), None);
+        assert_eq!(sessions.follow_link(&link, None, now), None);
     }
 
     #[test]
     fn session_of_a_demo_survives_its_process() {
         let (access, now) = (DemoAccess::new("127.0.0.1:1"), Instant::now());
         let first = ConsoleSessions::of_demo(&access);
-        let secret = first.follow_link(&access.link, now).unwrap();
-        assert_eq!(first.follow_link(&access.link, now), None);
+        let secret = first.follow_link(&access.link, None, now).unwrap();
+        assert_eq!(first.follow_link(&access.link, None, now), None);
         let next = ConsoleSessions::of_demo(&access);
         assert_eq!(next.find(&secret, now).unwrap().form_key, access.form_key);
-        assert!(next.find(&first.add(None, caller(), now), now).is_none());
+        assert!(next.find(&first.add(None, caller(), None, now), now).is_none());
     }
 
     #[test]
     fn links_and_sessions_end() {
         let (sessions, now) = (ConsoleSessions::default(), Instant::now());
         let late = Instant::now() + LINK_LIFE + Duration::from_secs(1);
-        assert_eq!(sessions.follow_link(&sessions.add_link(), late), None);
-        let secret = sessions.add(None, caller(), now);
+        assert_eq!(sessions.follow_link(&sessions.add_link(), None, late), None);
+        let secret = sessions.add(None, caller(), None, now);
         assert!(sessions.find(&secret, now + SESSION_LIFE).is_some());
         assert!(sessions.find(&secret, now + SESSION_LIFE + Duration::from_secs(1)).is_none());
         sessions.end(&secret);
@@ -176,9 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn browser_keeps_the_key_of_its_forms() {
+        let (sessions, now) = (ConsoleSessions::default(), Instant::now());
+        let key = |cookie: &str| sessions.find(cookie, now).unwrap().form_key;
+        let old = sessions.add(None, caller(), None, now);
+        let old_key = key(&old);
+        sessions.end(&old);
+        let new = sessions.add(None, caller(), Some(&old), now);
+        assert_eq!(key(&new), old_key);
+        assert!(sessions.find(&old, now).is_none(), "the secret is another one");
+        for other in ["", "x", ".", "x.short", &format!("x.{}", "!".repeat(43))] {
+            let fresh = key(&sessions.add(None, caller(), Some(other), now));
+            assert!(is_random_text(&fresh) && fresh != old_key, "{other:?}");
+        }
+    }
+
+    #[test]
     fn oldest_session_gives_way() {
         let (sessions, now) = (ConsoleSessions::default(), Instant::now());
-        let secrets: Vec<String> = (0..=MAX_SESSIONS).map(|_| sessions.add(None, caller(), now)).collect();
+        let secrets: Vec<String> =
+            (0..=MAX_SESSIONS).map(|_| sessions.add(None, caller(), None, now)).collect();
         let open: Vec<bool> = secrets.iter().map(|secret| sessions.find(secret, now).is_some()).collect();
         assert!(!open[0] && open[1..].iter().all(|is_open| *is_open));
     }

@@ -15,7 +15,7 @@ use super::MAX_FORM_BYTES;
 use super::demo_access::DemoAccess;
 use super::fields::{Fields, link};
 use super::page::{ConsoleError, PageFrame, PageVisitor};
-use super::sessions::{ConsoleSessions, SESSION_LIFE, Session};
+use super::sessions::{COOKIE_LIFE, ConsoleSessions, Session};
 use crate::control::{AccessRefusal, Caller};
 use crate::domain::api_token::TokenScope;
 use crate::http::api::gate::{check_host, only};
@@ -29,7 +29,7 @@ pub(super) const FORM_KEY: &str = "key";
 /// A browser that may have no session.
 #[derive(Debug)]
 pub(super) struct Guest {
-    /// Secret of the session, if the browser sent one.
+    /// The cookie of the session, if the browser sent one.
     pub(super) secret: Option<String>,
     /// Name of the cookie of the session.
     pub(super) cookie: String,
@@ -64,9 +64,9 @@ impl Guest {
         Ok(Self { secret, cookie })
     }
 
-    /// The header that gives the browser the secret of a session, or takes it away.
+    /// The header that gives the browser the cookie of a session, or takes it away.
     pub(super) fn set_cookie(&self, secret: Option<&str>) -> String {
-        let life = if secret.is_some() { SESSION_LIFE.as_secs() } else { 0 };
+        let life = if secret.is_some() { COOKIE_LIFE.as_secs() } else { 0 };
         let (name, secret) = (&self.cookie, secret.unwrap_or_default());
         format!("{name}={secret}; Path=/; Max-Age={life}; HttpOnly; SameSite=Strict")
     }
@@ -115,7 +115,7 @@ impl Visitor {
         else {
             return Err(ApiProblem::internal().into());
         };
-        let refused = || ConsoleError::NoSession { login: login_for(&request) };
+        let refused = || no_session(&request);
         let secret = guest.secret.ok_or_else(refused)?;
         let finding = async { find_session(&secret, thread, sessions).await.ok_or_else(refused) };
         let (session, caller) = trust_if(request.conn_data(), finding).await?;
@@ -208,13 +208,14 @@ fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
     cookies.find(|(known, _)| *known == name).map(|(_, secret)| secret.to_owned())
 }
 
-/// The login, which leads back to the page unless the request was a form.
-fn login_for(request: &HttpRequest) -> String {
+/// The login, which leads back to the page. A form gets an answer that can be reloaded after the login, which sends the
+/// form again.
+fn no_session(request: &HttpRequest) -> ConsoleError {
     let wanted = request.uri().path_and_query().map_or("/", |wanted| wanted.as_str());
-    if request.method() == "GET" && wanted != "/" {
-        link("/login", [("next", wanted)])
-    } else {
-        "/login".to_owned()
+    match (request.method() == "GET", wanted) {
+        (_, "/" | "/logout") => ConsoleError::NoSession { login: "/login".to_owned() },
+        (true, wanted) => ConsoleError::NoSession { login: link("/login", [("next", wanted)]) },
+        (false, _) => ConsoleError::FormWithoutSession,
     }
 }
 
@@ -237,9 +238,14 @@ mod tests {
 
     #[test]
     fn login_leads_back() {
-        let login = |request: TestRequest| login_for(&request.to_http_request());
-        assert_eq!(login(TestRequest::get().uri("/flow?code=A%26")), "/login?next=%2Fflow%3Fcode%3DA%2526");
-        assert_eq!(login(TestRequest::get().uri("/")), "/login");
-        assert_eq!(login(TestRequest::post().uri("/flow/enable")), "/login");
+        let login = |request: TestRequest| match no_session(&request.to_http_request()) {
+            ConsoleError::NoSession { login } => Some(login),
+            _ => None,
+        };
+        let next = login(TestRequest::get().uri("/flow?code=A%26"));
+        assert_eq!(next.as_deref(), Some("/login?next=%2Fflow%3Fcode%3DA%2526"));
+        assert_eq!(login(TestRequest::get().uri("/")).as_deref(), Some("/login"));
+        assert_eq!(login(TestRequest::post().uri("/logout")).as_deref(), Some("/login"));
+        assert_eq!(login(TestRequest::post().uri("/flow/enable")), None);
     }
 }

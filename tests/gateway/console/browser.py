@@ -416,6 +416,30 @@ def brokers(browser: Browser, address: str, admin: str) -> None:
     console.close()
 
 
+def session_over(browser: Browser, address: str, admin: str, root: str) -> None:
+    """A form that is sent after the end of the session is sent again after a login in another tab."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.goto("/flow/new")
+    page.get_by_label("Code").fill("LATE")
+    page.get_by_label("Topic filter").fill(f"{root}/late")
+    (cookie,) = console.context.cookies()
+    key = cookie["value"].partition(".")[2]
+    console.context.add_cookies([{"name": cookie["name"], "value": f"ended.{key}", "url": address}])
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your session is over")
+    check_page(page, "session that is over")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Log in in a new tab").click()
+    opened.value.get_by_label("Token").fill(admin)
+    opened.value.get_by_role("button", name="Log in").click()
+    expect(opened.value.get_by_role("heading", level=1)).to_have_text("Overview")
+    page.reload()
+    expect(page.get_by_role("status")).to_contain_text("The flow was added")
+    console.close()
+
+
 def token_once(browser: Browser, address: str, admin: str) -> None:
     """Adds a token, whose secret is shown once, and revokes it."""
     console = Console(browser, address)
@@ -489,6 +513,7 @@ def main() -> None:
         hostile_texts(browser, address, admin)
         brokers(browser, address, admin)
         token_once(browser, address, admin)
+        session_over(browser, address, admin, root)
         mend_and_replay(browser, address, admin)
         accept_drift(browser, address, admin)
         first_flow(browser, address, admin, root)

@@ -82,9 +82,13 @@ fn pages_need_a_session() {
             assert!(location(&answer).starts_with("/login"), "{path}");
             assert_eq!(answer.body, "", "{path}");
         }
-        for path in FORMS {
-            assert_eq!(location(&browser.post(path, &[("code", "F")])), "/login", "{path}");
+        for path in FORMS.into_iter().filter(|path| *path != "/logout") {
+            let answer = browser.post(path, &[("code", "F")]);
+            assert_eq!(answer.status, 401, "{path}");
+            assert!(answer.body.contains("Nothing was saved or done."), "{path}: {}", answer.body);
+            assert_eq!(answer.body.matches("href=\"/").count(), 3, "style, icon and login: {}", answer.body);
         }
+        assert_eq!(location(&browser.post("/logout", &[])), "/login");
     }
     assert_eq!(location(&served.guest().get("/flow?code=F")), "/login?next=%2Fflow%3Fcode%3DF");
 }
@@ -97,8 +101,8 @@ fn every_path_needs_a_session() {
     assert!(paths.len() >= 20 && open.iter().all(|path| paths.contains(path)), "{paths:?}");
     for path in paths.into_iter().filter(|path| !open.contains(path)) {
         let (shown, sent) = (served.guest().get(path), served.guest().post(path, &[("code", "F")]));
-        let refused = |status| [303, 404, 405].contains(&status);
-        assert!(refused(shown.status) && refused(sent.status), "{path}: {} {}", shown.status, sent.status);
+        assert!([303, 404, 405].contains(&shown.status), "{path}: {}", shown.status);
+        assert!([303, 401, 404, 405].contains(&sent.status), "{path}: {}", sent.status);
         for answer in [shown, sent].iter().filter(|answer| answer.status == 303) {
             assert!(location(answer).starts_with("/login"), "{path}");
             assert_eq!(answer.body, "", "{path}");
@@ -200,6 +204,24 @@ fn session_ends_with_the_log_out() {
     assert_eq!(location(&answer), "/login");
     assert!(answer.headers["set-cookie"].contains("Max-Age=0"));
     assert_eq!(location(&visitor.get("/")), "/login");
+}
+
+#[test]
+fn form_of_an_ended_session_is_sent_again() {
+    let served = served();
+    let visitor = served.visitor("admin");
+    let key = visitor.form_key();
+    let form = [("code", "F"), ("key", key.as_str())];
+    succeeds(&served.world, &["tokens", "revoke", "t-admin"]);
+    eventually("the end of the session", || (visitor.get("/").status == 303).then_some(()));
+    assert_eq!(visitor.post("/flow/disable", &form).status, 401);
+    let operator = visitor.logged_in(&served.token("other", "operate"));
+    assert_eq!(visitor.post("/flow/disable", &form).status, 401, "the old cookie opens nothing");
+    assert_eq!(
+        served.guest().logged_in(&served.token("third", "admin")).post("/flow/disable", &form).status,
+        403
+    );
+    assert!(location(&operator.post("/flow/disable", &form)).contains("done=disabled"));
 }
 
 fn session_ends_with_its_token(world: World) {

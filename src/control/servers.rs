@@ -211,23 +211,32 @@ fn restored(
     restored.map_err(|problem| ControlError::Invalid { problems: vec![problem] })
 }
 
-/// The broker of a row that can be used.
+/// The broker of a row that can be used. The error names the row.
 pub fn broker(server: &ServerRecord) -> Result<Broker, ControlError> {
-    store::broker_of(server).map_err(|error| ControlError::Invalid { problems: vec![unusable(&error)] })
+    store::broker_of(server).map_err(|error| {
+        let problem = Problem { problem: error.to_string(), ..unusable(&error) };
+        ControlError::Invalid { problems: vec![problem] }
+    })
 }
 
+/// The problem of the column at fault. A new broker has no row that could be named.
 pub(super) fn unusable(error: &LoadServerError) -> Problem {
-    let (field, remedy) = match error {
-        LoadServerError::InvalidPort { .. } => ("port", "correct it by `mqtt-gateway servers edit`"),
-        LoadServerError::InvalidTls { .. } => ("tls", "give --tls true, or clear the files with ''"),
-        LoadServerError::InvalidVersion { .. } => {
-            ("protocol_version", "give 5 or 3.1.1, or clear it with ''")
+    match error {
+        LoadServerError::InvalidPort { port, .. } => {
+            let problem = format!("{port} is no port: expected 1 to 65535");
+            Problem::error("port", problem, "give another one, or none for 1883 (8883 with TLS)")
+        }
+        LoadServerError::InvalidTls { problem, .. } => {
+            Problem::error("tls", format!("the broker {problem}"), "set tls, or clear the files")
+        }
+        LoadServerError::InvalidVersion { version, .. } => {
+            let problem = format!("{version:?} is no version of MQTT that the gateway supports");
+            Problem::error("protocol_version", problem, "give 5 or 3.1.1, or none for any")
         }
         LoadServerError::NoneEnabled | LoadServerError::Store(_) => {
-            ("mqtt_servers", "see `mqtt-gateway check`")
+            Problem::error("mqtt_servers", error, "see `mqtt-gateway check`")
         }
-    };
-    Problem::error(field, error, remedy)
+    }
 }
 
 /// The problems of a broker, as far as its row shows them.
@@ -262,4 +271,24 @@ fn unreadable(server: &ServerRecord, allowed: &CredentialSettings) -> Vec<Proble
     let files = store::broker_of(server).ok().and_then(|broker| broker.tls);
     let unusable = files.and_then(|files| files.problem(Utc::now().timestamp()));
     unreadable.chain(unusable.map(|error| Problem::warning("tls", error, REMEDY))).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_of_a_column_name_no_row() {
+        let definition = ServerDefinition { host: "h".to_owned(), port: Some(99_999), ..Default::default() };
+        let server = ServerRecord { id: 7, definition };
+        let problem = problems(&server).pop().unwrap();
+        assert_eq!(
+            (problem.field, problem.problem.as_str()),
+            ("port", "99999 is no port: expected 1 to 65535")
+        );
+        assert!(
+            broker(&server).unwrap_err().to_string().contains("the MQTT server with id 7 has the port 99999")
+        );
+    }
 }

@@ -21,6 +21,9 @@ fn brokers_are_added_tested_and_removed(world: World) {
         "{}",
         wrong.body
     );
+    let wrong = visitor.submit("/broker/new", &[("host", "h"), ("port", "99999")]);
+    assert!(wrong.body.contains("<a href=\"#port\">Port</a>: 99999 is no port"), "{}", wrong.body);
+    assert!(!wrong.body.contains("with id 0") && !wrong.body.contains("servers edit"), "{}", wrong.body);
     let entries = [("host", "127.0.0.1"), ("port", port.as_str()), ("username", "me"), ("password", "hush1")];
     let added = visitor.submit("/broker/new", &entries);
     let (page, _) = location(&added).split_once("&done=added").unwrap();

@@ -2,7 +2,7 @@
 
 use super::flows::{WHAT, find};
 use super::{Control, ControlError};
-use crate::domain::flow_check::FlowSet;
+use crate::domain::flow_check::{FlowSet, problems_of_new};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::masking::MaskedFlow;
 use crate::domain::problem::Problem;
@@ -95,17 +95,18 @@ impl Control {
             Some(given) => given,
             None => self.last_number_of_removed(code).await?.unwrap_or(0),
         };
-        self.insert_flow(restored(fields.apply(&blank_flow(code)), None)?, last_msg_id, &flows).await
+        let flow = restored(fields.apply(&blank_flow(code)), None)?;
+        let warnings = self.warnings_of_new(&flow, flows.iter()).await?;
+        self.insert_flow(flow, last_msg_id, warnings).await
     }
 
-    /// Adds a flow beside `flows`.
+    /// Adds a flow that was checked.
     pub(super) async fn insert_flow(
         &self,
         flow: FlowDefinition,
         last_msg_id: i64,
-        flows: &[FlowRecord],
+        warnings: Vec<Problem>,
     ) -> Result<EditedFlow, ControlError> {
-        let warnings = self.warnings_unless_errors(&flow, flows.iter()).await?;
         let mut transaction = FlowTransaction::begin(&self.database).await?;
         transaction.insert(&flow, last_msg_id).await.map_err(ControlError::refused)?;
         transaction.commit(&self.origin).await?;
@@ -232,12 +233,25 @@ impl Control {
         others: impl Iterator<Item = &FlowRecord>,
     ) -> Result<Vec<Problem>, ControlError> {
         let set = FlowSet::new(others.map(|other| &other.definition));
-        let problems = self.problems(flow, &set).await;
-        if problems.iter().any(Problem::is_error) {
-            return Err(ControlError::Invalid { problems });
-        }
-        Ok(problems)
+        unless_errors(self.problems(flow, &set).await)
     }
+
+    /// As [`Self::warnings_unless_errors`] for a flow that is to be added.
+    pub(super) async fn warnings_of_new(
+        &self,
+        flow: &FlowDefinition,
+        others: impl Iterator<Item = &FlowRecord>,
+    ) -> Result<Vec<Problem>, ControlError> {
+        let set = FlowSet::new(others.map(|other| &other.definition));
+        unless_errors(problems_of_new(self.problems(flow, &set).await))
+    }
+}
+
+fn unless_errors(problems: Vec<Problem>) -> Result<Vec<Problem>, ControlError> {
+    if problems.iter().any(Problem::is_error) {
+        return Err(ControlError::Invalid { problems });
+    }
+    Ok(problems)
 }
 
 /// The version that a row must have for an edit.

@@ -126,7 +126,9 @@ impl Control {
             let remedy = "add it by `mqtt-gateway flows add` with --last-msg-id";
             ControlError::invalid("last_msg_id", problem, remedy)
         })?;
-        self.insert_flow(restore(&masked, None)?, last_msg_id, &flows).await
+        let flow = restore(&masked, None)?;
+        let warnings = self.warnings_unless_errors(&flow, flows.iter()).await?;
+        self.insert_flow(flow, last_msg_id, warnings).await
     }
 
     /// The last sequence number of the flow with this code, if its newest edit was its removal.

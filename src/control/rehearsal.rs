@@ -169,7 +169,7 @@ impl Control {
     ) -> Result<Rehearsal, ControlError> {
         let flows = self.flows().await?;
         let new = restored(fields.apply(&blank_flow(code)), None)?;
-        let problems = self.warnings_unless_errors(&new, flows.iter()).await?;
+        let problems = self.warnings_of_new(&new, flows.iter()).await?;
         let last_msg_id = self.last_number_of_removed(code).await?.unwrap_or(0);
         let flow = FlowRecord { id: UNSAVED_FLOW, definition: new.clone(), last_msg_id: Some(last_msg_id) };
         let draft = FlowDraft { flow: UNSAVED_FLOW, base: DraftBase::New(last_msg_id), new };

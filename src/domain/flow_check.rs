@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 
 use super::flow_definition::FlowDefinition;
 use super::posting::address_guard::EndpointNetworks;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemLevel};
 use super::topic::TopicFilter;
 use super::trie::FilterTrie;
+
+/// The column with the code.
+const CODE: &str = "code";
 
 /// Longest code in characters, as the columns of other tables hold it.
 const MAX_CODE_CHARS: usize = 100;
@@ -60,34 +63,40 @@ pub fn check_flow(flow: &FlowDefinition, set: &FlowSet<'_>, networks: &EndpointN
     problems
 }
 
+/// The problems of a flow that is to be added. Its code cannot be changed later, so a warning about it becomes an
+/// error.
+#[must_use]
+pub fn problems_of_new(mut problems: Vec<Problem>) -> Vec<Problem> {
+    for problem in problems.iter_mut().filter(|problem| problem.field == CODE) {
+        problem.level = ProblemLevel::Error;
+    }
+    problems.sort_by_key(|problem| problem.level);
+    problems
+}
+
 fn check_code(flow: &FlowDefinition, set: &FlowSet<'_>, problems: &mut Vec<Problem>) {
-    const FIELD: &str = "code";
     let code = flow.code.as_str();
     if code.trim().is_empty() {
-        problems.push(Problem::error(FIELD, "the code is empty", "give the flow a short unique name"));
+        problems.push(Problem::error(CODE, "the code is empty", "give the flow a short unique name"));
         return;
     }
     let chars = code.chars().count();
     if chars > MAX_CODE_CHARS {
         let problem = format!("the code has {chars} characters, {MAX_CODE_CHARS} are allowed");
-        problems.push(Problem::error(FIELD, problem, "give the flow a shorter name"));
+        problems.push(Problem::error(CODE, problem, "give the flow a shorter name"));
     }
     if code.trim() != code {
         let problem = format!("the code {code:?} begins or ends with a blank");
-        problems.push(Problem::warning(FIELD, problem, "remove the blank"));
+        problems.push(Problem::warning(CODE, problem, "remove the blank"));
     }
     let same = set.codes.get(&code.to_lowercase()).map_or(&[][..], Vec::as_slice);
     for other in set.others(same, flow) {
         problems.push(if other.code == code {
-            Problem::error(FIELD, format!("another flow has the code {code:?}"), "choose another code")
+            Problem::error(CODE, format!("another flow has the code {code:?}"), "choose another code")
         } else {
             let problem =
                 format!("the code differs from that of flow {:?} only in upper and lower case", other.code);
-            Problem::warning(
-                FIELD,
-                problem,
-                "choose another code: databases that ignore case confuse the two",
-            )
+            Problem::warning(CODE, problem, "choose another code: databases that ignore case confuse the two")
         });
     }
 }

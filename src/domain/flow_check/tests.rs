@@ -85,6 +85,18 @@ fn networks_of_the_settings_count() {
 }
 
 #[test]
+fn new_code_is_one_without_warnings() {
+    for (code, other) in [(" SP ", "T"), ("t", "T")] {
+        let found = among(&flow(code, "a"), &[flow(other, "b")]);
+        assert!(found.iter().all(|problem| !problem.is_error()), "a row keeps its code: {found:?}");
+        let found = problems_of_new(found);
+        assert!(found[0].is_error() && found[0].field == "code", "{found:?}");
+    }
+    let overlap = among(&flow("N", "b"), &[flow("T", "b")]);
+    assert_eq!(problems_of_new(overlap.clone()), overlap, "other warnings stay warnings");
+}
+
+#[test]
 fn same_code_is_an_error_and_another_case_a_warning() {
     let same = among(&flow("T", "a"), &[flow("T", "b")]);
     assert!(same[0].is_error() && same[0].problem.contains("another flow"), "{same:?}");

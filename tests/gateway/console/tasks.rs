@@ -95,6 +95,15 @@ fn flow_is_added_and_disabled(world: World) {
     assert_eq!(refused.status, 422);
     let alert = "<a href=\"#new_code\">Code</a>: the code is empty. Give the flow a short unique name.";
     assert!(refused.body.contains(alert), "{}", refused.body);
+    succeeds(
+        &served.world,
+        &["flows", "add", "D1", "--topic", &served.world.topic("d"), "--action", "STORE_DB"],
+    );
+    for (code, problem) in [(" SP ", "begins or ends with a blank"), ("d1", "only in upper and lower case")] {
+        let refused = visitor.submit("/flow/new", &entries(code));
+        assert!(refused.status == 422 && refused.body.contains(problem), "{code}: {}", refused.body);
+    }
+    succeeds(&served.world, &["flows", "remove", "D1", "--yes"]);
     let is_enabled = |page: &str| {
         let box_of = page.split_once("id=\"enabled\"").expect("the form has the box").1;
         box_of.split('>').next().unwrap().ends_with(" checked")

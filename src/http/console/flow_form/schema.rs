@@ -51,7 +51,10 @@ pub(super) struct SchemaRow {
 impl SchemaEntry {
     /// The rows of a schema if it is a list of fields, and its JSON otherwise.
     pub(super) fn of_text(text: &str) -> Self {
-        let rows = SchemaFields::parse(text).filter(|rows| rows.fields.len() <= MAX_ROWS);
+        // The names of rows are trimmed, so a name with blanks around it stays in JSON.
+        let is_row = |field: &SchemaField| !field.name.is_empty() && field.name.trim() == field.name;
+        let rows = SchemaFields::parse(text)
+            .filter(|rows| rows.fields.len() <= MAX_ROWS && rows.fields.iter().all(is_row));
         let form = rows.map_or_else(|| SchemaForm::Json(text.to_owned()), SchemaForm::Rows);
         Self { form, free_rows: FREE_ROWS }
     }
@@ -100,7 +103,7 @@ impl SchemaEntry {
 fn rows_of(fields: &Fields) -> SchemaFields {
     let row = |place: usize| {
         let value = |part: &str| fields.get(&format!("field_{part}_{place}"));
-        let (name, kind) = (value("name").to_owned(), value("type").to_owned());
+        let (name, kind) = (value("name").trim().to_owned(), value("type").to_owned());
         SchemaField { name, kind, required: value("required") == CHECKED }
     };
     let rows = (0..MAX_ROWS + MORE_ROWS).map(row).filter(|row| !row.name.is_empty());
@@ -157,6 +160,24 @@ mod tests {
         let present = r#"{"b":{"type":"number"},"a":"string"}"#;
         assert_eq!(entry.text(present), present, "an unchanged schema keeps its text");
         assert_eq!(submitted("schema_form=fields").0.text("{}"), "{}");
+    }
+
+    #[test]
+    fn blanks_around_names_are_left_out() {
+        let (entry, _) = submitted("schema_form=fields&field_name_0=+b+&field_type_0=number&field_name_1=+");
+        assert_eq!(
+            entry.text(""),
+            submitted("schema_form=fields&field_name_0=b&field_type_0=number").0.text("")
+        );
+        for name in ["b ", " b", ""] {
+            let text = format!(r#"{{"{name}": "number"}}"#);
+            let shown = SchemaInput::new(SchemaEntry::of_text(&text), Vec::new());
+            assert_eq!(
+                (shown.rows.is_none(), shown.json),
+                (true, text),
+                "a schema with such a name keeps it"
+            );
+        }
     }
 
     #[test]

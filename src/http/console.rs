@@ -22,6 +22,7 @@ mod demo_access;
 mod drift;
 mod fields;
 mod flow_form;
+mod flow_removal;
 mod flows;
 mod history;
 mod inputs;
@@ -103,6 +104,11 @@ pub(super) fn routes(
         .service(page("/flow/test").route(show().to(flow_form::show_test)).route(act().to(flow_form::test)))
         .service(page("/flow/edit").route(show().to(flow_form::show_edit)).route(act().to(flow_form::edit)))
         .service(page("/flow/new").route(show().to(flow_form::show_new)).route(act().to(flow_form::add)))
+        .service(
+            page("/flow/remove")
+                .route(show().to(flow_removal::confirm))
+                .route(act().to(flow_removal::remove)),
+        )
         .service(page("/brokers").route(show().to(brokers::list)))
         .service(page("/broker").route(show().to(brokers::show)))
         .service(page("/broker/test").route(act().to(brokers::test)))

@@ -54,6 +54,7 @@ const ORDERS: [(&str, &str, FlowOrder); 6] = [
 #[template(path = "flows.html", config = "src/http/console/askama.toml")]
 struct FlowListPage {
     frame: PageFrame,
+    notice: Option<String>,
     query: Fields,
     orders: [(&'static str, &'static str, FlowOrder); 6],
     flows: Vec<FlowLine>,
@@ -140,6 +141,7 @@ struct FlowPage {
     history: Vec<EditRow>,
     all_history: String,
     edit_link: String,
+    remove_link: String,
     test_link: String,
     command: String,
 }
@@ -157,6 +159,7 @@ pub(super) async fn list(
     thread: Data<ApiThread>,
 ) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Flows");
+    let notice = notice(&visitor.query);
     let query = visitor.query;
     let activity = telemetry.metrics.flows.activity();
     let page = thread.run(async move |control| {
@@ -183,6 +186,7 @@ pub(super) async fn list(
         };
         Page::new(&FlowListPage {
             frame,
+            notice,
             orders: ORDERS,
             flows: found.flows.into_iter().map(FlowLine::new).collect(),
             total: grouped(found.total as u64),
@@ -302,6 +306,7 @@ async fn flow_page(
         history: EditRow::of_one(&history),
         all_history: link("/history", [("kind", EditedKind::Flow.as_str()), ("name", code)]),
         edit_link: link("/flow/edit", [("code", code)]),
+        remove_link: link("/flow/remove", [("code", code)]),
         test_link: link("/flow/test", [("code", code)]),
         command: format!("mqtt-gateway flows show {0}\nmqtt-gateway tail {0}", shell_word(code)),
         flow,
@@ -381,6 +386,7 @@ fn notice(query: &Fields) -> Option<String> {
         "disabled" => format!(
             "The flow is disabled. Messages from number {from} on become dead letters, and no new ones arrive."
         ),
+        "removed" => "The flow was removed. Running gateways notice it within two seconds.".to_owned(),
         "known" => "The change is known from now on. The schema stays as it is.".to_owned(),
         "rolled_back" => format!("The flow is as it was. That counts from message {from} on."),
         "unchanged" => "Nothing was changed: the flow was like that already.".to_owned(),

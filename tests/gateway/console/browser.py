@@ -354,6 +354,7 @@ def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None)
                 "flow": "/flow?code=TEMP",
                 "edit": "/flow/edit?code=TEMP",
                 "new": "/flow/new",
+                "flow-remove": "/flow/remove?code=TEMP",
                 "test": "/flow/test?code=TEMP",
                 "deliveries": "/deliveries",
                 "letters": "/dead-letters",

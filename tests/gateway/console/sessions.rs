@@ -6,7 +6,7 @@ use test_support::world::{Backend, World};
 use super::{Browser, Served, location};
 use crate::commands::succeeds;
 
-const PAGES: [&str; 26] = [
+const PAGES: [&str; 27] = [
     "/",
     "/actors",
     "/live?page=%2F",
@@ -15,6 +15,7 @@ const PAGES: [&str; 26] = [
     "/flow/edit?code=F",
     "/flow/new",
     "/flow/test?code=F",
+    "/flow/remove?code=F",
     "/dead-letters",
     "/dead-letter?id=1",
     "/dead-letters/replay",
@@ -35,10 +36,11 @@ const PAGES: [&str; 26] = [
     "/deliveries/posts?flow=F",
 ];
 
-const FORMS: [&str; 20] = [
+const FORMS: [&str; 21] = [
     "/flow/enable",
     "/flow/disable",
     "/flow/rollback",
+    "/flow/remove",
     "/flow/test",
     "/flow/edit",
     "/flow/new",

@@ -136,6 +136,14 @@ fn flow_is_added_and_disabled(world: World) {
     assert!(visitor.page("/flows?state=disabled").contains("NEW/1 &#38;"));
     assert!(!visitor.page("/flows?state=enabled").contains("NEW/1"));
     assert_eq!(visitor.get("/flow?code=OLD").status, 404);
+
+    let question = visitor.page("/flow/remove?code=NEW%2F1+%26");
+    assert!(question.contains("Remove the flow NEW/1 &#38;?"), "{question}");
+    let removed = visitor.submit("/flow/remove", &[("code", "NEW/1 &")]);
+    assert!(visitor.page(location(&removed)).contains("The flow was removed"));
+    assert_eq!(served.world.sql.count("SELECT COUNT(*) FROM flows", []), 0);
+    assert_eq!(visitor.submit("/flow/remove", &[("code", "NEW/1 &")]).status, 404);
+    assert!(visitor.page("/history?kind=flow").contains("token t-admin"));
 }
 
 fn letters_are_discarded(world: World) {

@@ -43,7 +43,7 @@ mod tokens;
 mod visible_text;
 mod visitor;
 
-use actix_web::middleware::DefaultHeaders;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
 
 pub(crate) use self::demo_access::DemoAccess;
@@ -80,7 +80,8 @@ pub(super) fn routes(
         let page = web::resource(path).app_data(thread.clone()).app_data(sessions.clone());
         let page = page.app_data(live.clone());
         let page = demo.into_iter().fold(page, |page, demo| page.app_data(demo.clone()));
-        page.app_data(PayloadConfig::new(MAX_FORM_BYTES)).wrap(headers.clone())
+        let page = page.app_data(PayloadConfig::new(MAX_FORM_BYTES));
+        page.wrap(from_fn(page::with_navigation)).wrap(headers.clone())
     };
     let (show, act) = (web::get, web::post);
     config

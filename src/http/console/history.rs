@@ -1,5 +1,7 @@
 //! The edits of all flows and brokers, with their authors, and the rows that the pages of a flow and a broker show.
 
+use std::collections::HashSet;
+
 use actix_web::web::Data;
 use askama::Template;
 
@@ -47,7 +49,8 @@ pub(super) struct EditRow {
     /// `flow` or `broker`.
     kind: &'static str,
     name: String,
-    link: String,
+    /// The page of the flow or broker; none if it was removed.
+    link: Option<String>,
 }
 
 /// A changed column.
@@ -60,14 +63,15 @@ pub(super) struct EditChange {
 impl EditRow {
     /// The rows of a flow or a broker, whose newest entry is the present.
     pub(super) fn of_one(entries: &[HistoryEntryView]) -> Vec<Self> {
-        let mut rows: Vec<Self> = entries.iter().map(Self::new).collect();
+        let mut rows: Vec<Self> = entries.iter().map(|entry| Self::new(entry, &HashSet::new())).collect();
         if let Some(present) = rows.first_mut() {
             present.is_target = false;
         }
         rows
     }
 
-    fn new(entry: &HistoryEntryView) -> Self {
+    /// `present` has the links to the flows and brokers that there are.
+    fn new(entry: &HistoryEntryView, present: &HashSet<String>) -> Self {
         let is_server = entry.kind == EditedKind::Server.as_str();
         let change = |change: crate::control::EditedColumn<'_>| EditChange {
             column: change.column.to_owned(),
@@ -82,7 +86,8 @@ impl EditRow {
             counts_from: entry.counts_from.map(|from| from.to_string()).unwrap_or_default(),
             is_target: entry.after.is_some(),
             kind: if is_server { "broker" } else { "flow" },
-            link: if is_server { broker_link(&entry.name) } else { flow_link(&entry.name) },
+            link: Some(if is_server { broker_link(&entry.name) } else { flow_link(&entry.name) })
+                .filter(|link| present.contains(link)),
             name: entry.name.clone(),
         }
     }
@@ -114,13 +119,17 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
         let has_more = entries.len() > PAGE_EDITS;
         entries.truncate(PAGE_EDITS);
         let conditions = query.only(&CONDITIONS);
+        let flows = control.flows().await?.into_iter().map(|flow| flow_link(&flow.definition.code));
+        let brokers = control.servers().await?.into_iter().map(|broker| broker_link(&broker.id.to_string()));
+        let present = flows.chain(brokers).collect();
+        let row = |entry| EditRow::new(&HistoryEntryView::new(entry), &present);
         let next = entries.last().filter(|_| has_more).map(|last| {
             let place = ("before".to_owned(), last.id.to_string());
             link_with(PART, &[conditions.as_slice(), &[place]].concat())
         });
         Page::new(&HistoryListPage {
             frame,
-            rows: entries.iter().map(|entry| EditRow::new(&HistoryEntryView::new(entry))).collect(),
+            rows: entries.iter().map(row).collect(),
             is_filtered: filter != HistoryFilter::default(),
             first: before.map(|_| link_with(PART, &conditions)),
             next,

@@ -29,10 +29,11 @@ const MAX_KINDS: usize = 8;
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Words of remedies, and the pages that show more.
-const PAGES_OF_REMEDIES: [(&str, &str, &str); 5] = [
+const PAGES_OF_REMEDIES: [(&str, &str, &str); 6] = [
     ("mqtt-gateway deliveries ", "/deliveries", "Deliveries"),
     ("mqtt-gateway dead-letters ", "/dead-letters?since=24h", "Dead letters of the last 24 hours"),
     ("mqtt-gateway flows ", "/flows", "Flows"),
+    ("mqtt-gateway servers ", "/brokers", "Brokers"),
     ("session", "/actors", "Actors"),
     ("see the log", "/actors", "Actors"),
 ];

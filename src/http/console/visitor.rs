@@ -8,7 +8,7 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use actix_web::web::{Bytes, Data};
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use subtle::ConstantTimeEq;
 
 use super::MAX_FORM_BYTES;
@@ -120,7 +120,11 @@ impl Visitor {
         let finding = async { find_session(&secret, thread, sessions).await.ok_or_else(refused) };
         let (session, caller) = trust_if(request.conn_data(), finding).await?;
         let is_demo = request.app_data::<Data<DemoAccess>>().is_some();
-        Ok(Self { session, caller, query: Fields::parse(request.query_string().as_bytes()), is_demo })
+        let query = Fields::parse(request.query_string().as_bytes());
+        let visitor = Self { session, caller, query, is_demo };
+        // An error page has the navigation of its visitor.
+        request.extensions_mut().insert(visitor.clone());
+        Ok(visitor)
     }
 }
 

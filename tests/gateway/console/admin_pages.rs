@@ -60,6 +60,7 @@ fn brokers_are_added_tested_and_removed(world: World) {
         assert!(history.contains(words), "{words}: {history}");
     }
     assert!(!history.contains("hush1"));
+    assert!(!history.contains(&format!("/broker?id={new}")), "it was removed: {history}");
 }
 
 fn history_is_selected_page_by_page(world: World) {

@@ -199,6 +199,20 @@ fn scopes_apply() {
 }
 
 #[test]
+fn error_pages_have_the_navigation_of_their_visitor() {
+    let served = served();
+    let visitor = served.visitor("read");
+    for path in ["/dead-letters?since=yesterday", "/history?until=x", "/flow?code=none", "/tokens"] {
+        let answer = visitor.get(path);
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.status);
+        assert!(answer.body.contains("aria-label=\"Parts\""), "{path}: {}", answer.body);
+        assert!(answer.headers["content-type"].starts_with("text/html"), "{path}");
+    }
+    let stranger = served.guest().post("/login", &[("token", &"x".repeat(9_000))]);
+    assert!(!stranger.body.contains("aria-label=\"Parts\""), "{}", stranger.body);
+}
+
+#[test]
 fn session_ends_with_the_log_out() {
     let served = served();
     let visitor = served.visitor("read");

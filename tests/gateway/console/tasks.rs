@@ -37,6 +37,11 @@ fn schema_is_mended_and_letter_replayed(world: World) {
 
     let tried = visitor.submit("/dead-letters/replay", &[("id", &id), ("do", "try")]);
     assert!(tried.status == 200 && tried.body.contains("refused again"), "{}", tried.body);
+    assert!(
+        tried.body.contains(&format!("<a href=\"/dead-letter?id={id}\">Back to the letter")),
+        "{}",
+        tried.body
+    );
 
     let form = visitor.page("/flow/edit?code=TEMP");
     let (version, topic) = (value_of(&form, "version"), served.world.topic("temp/+"));
@@ -68,6 +73,7 @@ fn schema_is_mended_and_letter_replayed(world: World) {
     assert!(visitor.page("/dead-letters/replay?flow=TEMP").contains("Replay 1 dead letter?"));
     let replayed = visitor.submit("/dead-letters/replay", &[("flow", "TEMP"), ("do", "go")]);
     assert!(replayed.body.contains("Replayed: 1 dead letter."), "{}", replayed.body);
+    assert!(!replayed.body.contains("/dead-letter?id="), "the letter is gone: {}", replayed.body);
     served.world.wait_for_stored("TEMP", 1);
     assert!(visitor.page("/dead-letters").contains("There are no dead letters"));
 

@@ -31,6 +31,8 @@ struct ResultsPage {
     /// Hidden fields of the form that goes on; none if all is done.
     rest: Option<Rest>,
     back: String,
+    /// Whether `back` is the list, in place of the letter.
+    is_back_to_list: bool,
     command: String,
 }
 
@@ -43,7 +45,8 @@ struct OutcomeRow {
     name: &'static str,
     class: &'static str,
     row: TallyRow,
-    link: String,
+    /// The page of its first letter; none if it is gone.
+    link: Option<String>,
 }
 
 /// Replays the selected dead letters.
@@ -78,6 +81,9 @@ async fn replay_and_show(
         let (tally, is_complete) = replayed(control, &selection(&fields)?, is_dry_run).await?;
         let so_far = so_far(&fields) + tally.letters();
         let letters = counted(so_far, LETTER);
+        let outcomes: Vec<_> = tally.rows().into_iter().map(|row| OutcomeRow::new(row, is_dry_run)).collect();
+        let remains = is_dry_run || outcomes.iter().any(|outcome| outcome.link.is_some());
+        let (back, is_back_to_list) = back(&fields, remains);
         Page::new(&ResultsPage {
             frame,
             done: match (is_dry_run, is_complete) {
@@ -87,11 +93,12 @@ async fn replay_and_show(
                 (false, false) => format!("{effect}Replayed so far: {letters}. There are more."),
             },
             is_dry_run,
-            outcomes: tally.rows().into_iter().map(OutcomeRow::new).collect(),
+            outcomes,
             // A test that goes on would begin again.
             rest: rest("/dead-letters/replay", &fields, is_complete || is_dry_run, (started, so_far)),
             command: selected_command("replay", if is_dry_run { "--dry-run" } else { "--yes" }, &fields),
-            back: link_with(PART, &fields.only(&CONDITIONS[..6])),
+            back,
+            is_back_to_list,
         })
     });
     Ok(page.await?)
@@ -132,6 +139,7 @@ pub(in crate::http::console) async fn discard(
         }
         let so_far = so_far(&fields) + discarded;
         let letters = counted(so_far, LETTER);
+        let (back, is_back_to_list) = back(&fields, false);
         Page::new(&ResultsPage {
             frame,
             done: if is_complete {
@@ -143,7 +151,8 @@ pub(in crate::http::console) async fn discard(
             outcomes: Vec::new(),
             rest: rest("/dead-letters/discard", &fields, is_complete, (started, so_far)),
             command: selected_command("discard", "--yes", &fields),
-            back: link_with(PART, &fields.only(&CONDITIONS[..6])),
+            back,
+            is_back_to_list,
         })
     });
     Ok(page.await?)
@@ -152,6 +161,14 @@ pub(in crate::http::console) async fn discard(
 /// The letters of the steps before.
 fn so_far(fields: &Fields) -> u64 {
     fields.number("so_far").unwrap_or_default().unsigned_abs()
+}
+
+/// The list of the selected letters, or the single one while it is there. The second value says whether it is the list.
+fn back(fields: &Fields, remains: bool) -> (String, bool) {
+    match fields.number("id") {
+        Ok(id) if remains => (letter_link(id), false),
+        _ => (link_with(PART, &fields.only(&CONDITIONS[..6])), true),
+    }
 }
 
 /// The form that goes on. It leaves out letters that became dead letters again meanwhile.
@@ -170,7 +187,7 @@ fn rest(
 }
 
 impl OutcomeRow {
-    fn new(row: TallyRow) -> Self {
+    fn new(row: TallyRow, is_dry_run: bool) -> Self {
         let (name, class) = match row.outcome {
             "stored" => ("stored", "good"),
             "posted" => ("waits to be posted", "good"),
@@ -180,6 +197,11 @@ impl OutcomeRow {
             "gone" => ("is no longer there", "idle"),
             other => (other, "idle"),
         };
-        Self { name, class, link: letter_link(row.first_id), row }
+        let is_there = match row.outcome {
+            "refused" | "not_replayable" => true,
+            "gone" => false,
+            _ => is_dry_run,
+        };
+        Self { name, class, link: is_there.then(|| letter_link(row.first_id)), row }
     }
 }

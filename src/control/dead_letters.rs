@@ -55,6 +55,11 @@ impl Control {
         Ok(LetterFilter { above, ..filter.clone() })
     }
 
+    /// The highest id of a dead letter, 0 without any.
+    pub async fn last_dead_letter(&self) -> Result<i64, ControlError> {
+        Ok(store::last_letter(&self.database).await?)
+    }
+
     /// One dead letter with its payload.
     pub async fn dead_letter(&self, id: i64) -> Result<DeadLetter, ControlError> {
         let letter = store::read_letters(&self.database, &[id]).await?.pop();

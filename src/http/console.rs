@@ -49,6 +49,7 @@ use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
 pub(crate) use self::demo_access::DemoAccess;
 #[cfg(feature = "tools")]
 pub(crate) use self::demo_access::{DemoAction, DemoReport, FlowBalance};
+use self::links::{page_of_button, without_query};
 pub(super) use self::live::LiveStreams;
 pub(super) use self::sessions::ConsoleSessions;
 use super::api::thread::ApiThread;
@@ -93,17 +94,31 @@ pub(super) fn routes(
                 .route(act().to(login::log_in)),
         )
         .service(page("/enter").route(show().to(login::enter)))
-        .service(page("/logout").route(act().to(login::log_out)))
+        .service(page("/logout").route(page_of_button("/", "/")).route(act().to(login::log_out)))
         .service(page("/assets/{name}").route(show().to(assets::serve)))
         .service(page("/live").route(show().to(live::follow)))
         .service(page("/actors").route(show().to(actors::show)))
         .service(page("/flows").route(show().to(flows::list)))
         .service(page("/flow").route(show().to(flows::show)))
-        .service(page("/flow/enable").route(act().to(flows::enable)))
-        .service(page("/flow/disable").route(act().to(flows::disable)))
-        .service(page("/flow/rollback").route(act().to(flows::roll_back)))
-        .service(page("/flow/test").route(show().to(flow_form::show_test)).route(act().to(flow_form::test)))
-        .service(page("/flow/edit").route(show().to(flow_form::show_edit)).route(act().to(flow_form::edit)))
+        .service(page("/flow/enable").route(page_of_button("/flow", "/flows")).route(act().to(flows::enable)))
+        .service(
+            page("/flow/disable").route(page_of_button("/flow", "/flows")).route(act().to(flows::disable)),
+        )
+        .service(
+            page("/flow/rollback").route(page_of_button("/flow", "/flows")).route(act().to(flows::roll_back)),
+        )
+        .service(
+            page("/flow/test")
+                .route(without_query("/flows"))
+                .route(show().to(flow_form::show_test))
+                .route(act().to(flow_form::test)),
+        )
+        .service(
+            page("/flow/edit")
+                .route(without_query("/flows"))
+                .route(show().to(flow_form::show_edit))
+                .route(act().to(flow_form::edit)),
+        )
         .service(page("/flow/new").route(show().to(flow_form::show_new)).route(act().to(flow_form::add)))
         .service(
             page("/flow/remove")
@@ -112,9 +127,19 @@ pub(super) fn routes(
         )
         .service(page("/brokers").route(show().to(brokers::list)))
         .service(page("/broker").route(show().to(brokers::show)))
-        .service(page("/broker/test").route(act().to(brokers::test)))
-        .service(page("/broker/enable").route(act().to(brokers::enable)))
-        .service(page("/broker/disable").route(act().to(brokers::disable)))
+        .service(
+            page("/broker/test").route(page_of_button("/broker", "/brokers")).route(act().to(brokers::test)),
+        )
+        .service(
+            page("/broker/enable")
+                .route(page_of_button("/broker", "/brokers"))
+                .route(act().to(brokers::enable)),
+        )
+        .service(
+            page("/broker/disable")
+                .route(page_of_button("/broker", "/brokers"))
+                .route(act().to(brokers::disable)),
+        )
         .service(
             page("/broker/remove")
                 .route(show().to(brokers::confirm_removal))
@@ -136,7 +161,11 @@ pub(super) fn routes(
         )
         .service(page("/deliveries").route(show().to(deliveries::list)))
         .service(page("/deliveries/posts").route(show().to(deliveries::list_posts)))
-        .service(page("/deliveries/retry").route(act().to(deliveries::retry)))
+        .service(
+            page("/deliveries/retry")
+                .route(page_of_button("/deliveries", "/deliveries"))
+                .route(act().to(deliveries::retry)),
+        )
         .service(
             page("/deliveries/cancel")
                 .route(show().to(deliveries::confirm))
@@ -144,10 +173,16 @@ pub(super) fn routes(
         )
         .service(page("/drift").route(show().to(drift::list)))
         .service(page("/drift/accept").route(show().to(drift::confirm)).route(act().to(drift::accept)))
-        .service(page("/drift/dismiss").route(act().to(drift::dismiss)))
+        .service(
+            page("/drift/dismiss").route(page_of_button("/drift", "/drift")).route(act().to(drift::dismiss)),
+        )
         .service(page("/dead-letters").route(show().to(letters::list)))
         .service(page("/dead-letter").route(show().to(letters::show)))
-        .service(page("/dead-letter/test").route(act().to(letters::test)))
+        .service(
+            page("/dead-letter/test")
+                .route(page_of_button("/dead-letter", "/dead-letters"))
+                .route(act().to(letters::test)),
+        )
         .service(
             page("/dead-letters/replay")
                 .route(show().to(letters::confirm_replay))
@@ -159,8 +194,8 @@ pub(super) fn routes(
                 .route(act().to(letters::discard)),
         );
     if demo.is_some() {
-        config
-            .service(page("/demo").route(show().to(demo::show)))
-            .service(page("/demo/{action}").route(act().to(demo::act)));
+        config.service(page("/demo").route(show().to(demo::show))).service(
+            page("/demo/{action}").route(page_of_button("/demo", "/demo")).route(act().to(demo::act)),
+        );
     }
 }

@@ -288,6 +288,9 @@ impl LetterConditions {
         if let Some(above) = filter.above {
             conditions = conditions.and("id > ?", [above.into()]);
         }
+        if let Some(last) = filter.up_to {
+            conditions = conditions.and("id <= ?", [last.into()]);
+        }
         if let Some(text) = &filter.text {
             let [topic, detail, payload] =
                 ["topic", "detail", "payload"].map(|column| dialect.contains(column));

@@ -374,6 +374,7 @@ async fn letters_are_selected_by_their_columns(test: TestDatabase) {
         (LetterFilter { text: Some("efor".to_owned()), ..filter() }, vec![1, 2]),
         (LetterFilter { text: Some("a/".to_owned()), flow: Some("F".to_owned()), ..filter() }, vec![1, 3]),
         (LetterFilter { above: Some(1), ..filter() }, vec![2, 3]),
+        (LetterFilter { up_to: Some(2), ..filter() }, vec![1, 2]),
     ];
     for (filter, expected) in cases {
         let (selected, _) = select_letters(database, &filter, (0, 3)).await.unwrap();

@@ -51,7 +51,7 @@ impl LetterFilterArguments {
     pub(super) fn into_filter(self) -> LetterFilter {
         let Self { flow, reason, topic, since, until, text } = self;
         let text = text.filter(|text| !text.is_empty());
-        LetterFilter { flow, reason, topic, since_us: since, until_us: until, text, above: None }
+        LetterFilter { flow, reason, topic, since_us: since, until_us: until, text, above: None, up_to: None }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct LetterFilter {
     pub text: Option<String>,
     /// Only letters with a higher id are selected.
     pub above: Option<i64>,
+    /// Only letters with this id or a lower one are selected.
+    pub up_to: Option<i64>,
 }
 
 impl LetterFilter {

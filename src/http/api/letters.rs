@@ -75,6 +75,7 @@ impl LetterQuery {
             until_us: time("until", self.until)?,
             text: self.text.map(|text| text.0).filter(|text| !text.is_empty()),
             above: None,
+            up_to: None,
         })
     }
 }

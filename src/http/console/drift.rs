@@ -87,6 +87,8 @@ struct AcceptPage {
     after: Option<String>,
     version: String,
     letters: Option<CausedLetters>,
+    /// The path of the form, which asks again if it is loaded again.
+    target: String,
     back: String,
     command: String,
 }
@@ -194,6 +196,7 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
             after: acceptance.schema.as_deref().map(json_text),
             effect: acceptance.effect,
             version: control.version(&flow).await?,
+            target: link("/drift/accept", [("code", code), ("field", field.as_str())]),
             back: flow_link(code),
             command: format!(
                 "mqtt-gateway flows drift {} --accept {}{}",

@@ -101,11 +101,19 @@ impl FlowFormPage {
     fn flow_link(&self) -> String {
         flow_link(&self.code)
     }
+
+    fn edit_link(&self) -> String {
+        link("/flow/edit", [("code", self.code.as_str())])
+    }
 }
 
 impl FlowTestPage {
     fn flow_link(&self) -> String {
         flow_link(&self.code)
+    }
+
+    fn test_link(&self) -> String {
+        link("/flow/test", [("code", self.code.as_str())])
     }
 }
 

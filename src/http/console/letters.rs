@@ -35,6 +35,9 @@ const PAGE_LETTERS: usize = 50;
 /// Most counts that a page shows.
 const MAX_COUNTS: usize = 12;
 
+/// The field of a form with the highest id of the letters that were counted. Later ones are not part of it.
+const LAST: &str = "last";
+
 /// Fields of the query that select dead letters.
 const CONDITIONS: [&str; 7] = ["flow", "reason", "topic", "since", "until", "text", "id"];
 
@@ -93,12 +96,15 @@ struct LetterRow {
 struct ConfirmPage {
     frame: PageFrame,
     verb: &'static str,
-    target: &'static str,
+    /// The path of the form, with the conditions: loaded again, it asks about the same letters.
+    target: String,
     counts: CountedLetters,
     /// The number of letters, in words.
     letters: String,
-    /// The conditions again, as hidden fields.
+    conditions: Vec<(String, String)>,
+    /// The fields that select the letters: the conditions, and the last letter that was counted.
     hidden: Vec<(String, String)>,
+    is_one: bool,
     back: String,
     command: String,
 }
@@ -127,6 +133,7 @@ fn filter(query: &Fields) -> Result<LetterFilter, ControlError> {
         until_us: time("until")?,
         text: Some(query.get("text").to_owned()).filter(|text| !text.is_empty()),
         above: None,
+        up_to: query.number(LAST).ok(),
     })
 }
 
@@ -277,25 +284,30 @@ async fn confirm(
     let frame = visitor.frame(PART, format!("{verb} dead letters"));
     let query = visitor.query;
     let page = thread.run(async move |control| -> Result<Page, ApiProblem> {
-        let counts = if query.get("id").is_empty() {
-            CountedLetters::read(control, &filter(&query)?).await?
+        let is_one = !query.get("id").is_empty();
+        let conditions = query.only(&CONDITIONS);
+        let (counts, last) = if is_one {
+            (CountedLetters::of_one(control.dead_letter(query.number("id")?).await?), None)
         } else {
-            CountedLetters::of_one(control.dead_letter(query.number("id")?).await?)
+            let last = control.last_dead_letter().await?;
+            let filter = LetterFilter { up_to: Some(last), ..filter(&query)? };
+            (CountedLetters::read(control, &filter).await?, Some((LAST.to_owned(), last.to_string())))
         };
-        let hidden = query.only(&CONDITIONS);
         Page::new(&ConfirmPage {
             frame,
             verb,
-            target,
+            target: link_with(target, &conditions),
             letters: counts.letters(),
             counts,
-            back: if query.get("id").is_empty() {
-                link_with(PART, &hidden)
-            } else {
+            back: if is_one {
                 link("/dead-letter", [("id", query.get("id"))])
+            } else {
+                link_with(PART, &conditions)
             },
             command: selected_command(&verb.to_lowercase(), "--yes", &query),
-            hidden,
+            hidden: conditions.iter().cloned().chain(last).collect(),
+            conditions,
+            is_one,
         })
     });
     Ok(page.await?)

@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::fields::link;
 use super::page::{Page, PageFrame};
 use crate::http::api::problem::ApiProblem;
 
@@ -23,6 +24,12 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// The path of the form, which asks the same again if it is loaded again.
+    fn action(&self) -> String {
+        let given = self.hidden.iter().filter(|(_, value)| !value.is_empty());
+        link(self.target, given.map(|(name, value)| (*name, value.as_str())))
+    }
+
     /// The page of the question.
     pub(super) fn page(&self) -> Result<Page, ApiProblem> {
         Page::new(self)

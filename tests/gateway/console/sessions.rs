@@ -199,6 +199,25 @@ fn scopes_apply() {
 }
 
 #[test]
+fn paths_of_buttons_lead_to_their_pages() {
+    let served = served();
+    let visitor = served.visitor("admin");
+    for (path, page) in [
+        ("/broker/test?id=1", "/broker?id=1"),
+        ("/broker/test", "/brokers"),
+        ("/flow/disable?code=A%2FB", "/flow?code=A%2FB"),
+        ("/dead-letter/test?id=7", "/dead-letter?id=7"),
+        ("/deliveries/retry", "/deliveries"),
+        ("/flow/edit", "/flows"),
+        ("/flow/test", "/flows"),
+    ] {
+        assert_eq!(location(&visitor.get(path)), page, "{path}");
+    }
+    let edit = visitor.page("/flow/edit?code=F");
+    assert!(edit.contains("action=\"/flow/edit?code=F\""), "{edit}");
+}
+
+#[test]
 fn error_pages_have_the_navigation_of_their_visitor() {
     let served = served();
     let visitor = served.visitor("read");

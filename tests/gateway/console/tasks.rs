@@ -165,6 +165,29 @@ fn letters_are_discarded(world: World) {
     assert_eq!(operator.get("/dead-letters?reason=nonsense").status, 422);
 }
 
+fn only_counted_letters_are_discarded(world: World) {
+    let served = served(world);
+    let operator = served.visitor("operate");
+    let question = operator.page("/dead-letters/discard?flow=TEMP");
+    assert!(question.contains("action=\"/dead-letters/discard?flow=TEMP\""), "{question}");
+    assert!(question.contains("Letters that come later are not part of it"), "{question}");
+    let last = value_of(&question, "last");
+    served.world.publish("temp/b", r#"{"value": "hot"}"#);
+    let later = served.world.wait_for_dead_letters(2).pop().unwrap();
+    let counted = [("flow", "TEMP"), ("last", last.as_str())];
+    for discarded in ["Discarded: 1 dead letter.", "Discarded: 0 dead letters."] {
+        let done = operator.submit("/dead-letters/discard?flow=TEMP", &counted);
+        assert!(done.body.contains(discarded), "{}", done.body);
+    }
+    let replayed = operator.submit("/dead-letters/replay", &[&counted[..], &[("do", "go")]].concat());
+    assert!(replayed.body.contains("Replayed: 0 dead letters."), "{}", replayed.body);
+    assert_eq!(served.world.dead_letters(), [later]);
+    let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
+    let one = operator.page(&format!("/dead-letters/discard?id={id}"));
+    assert!(one.contains("Discard 1 dead letter?") && !one.contains("not part of it"), "{one}");
+    assert!(one.contains(&format!("action=\"/dead-letters/discard?id={id}\"")), "{one}");
+}
+
 fn changed_type_is_accepted_in_two_clicks(world: World) {
     let served = served(world);
     let (visitor, reader) = (served.visitor("admin"), served.visitor("read"));
@@ -263,6 +286,7 @@ on_each_database!(
     schema_is_mended_and_letter_replayed,
     flow_is_added_and_disabled,
     letters_are_discarded,
+    only_counted_letters_are_discarded,
     changed_type_is_accepted_in_two_clicks,
     changes_are_dismissed,
     waiting_posts_are_cancelled,

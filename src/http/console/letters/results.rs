@@ -10,7 +10,7 @@ use super::super::charts::counted;
 use super::super::fields::{Fields, link_with};
 use super::super::page::{ConsoleError, Page, PageFrame};
 use super::super::visitor::Submission;
-use super::{CONDITIONS, LETTER, PART, letter_link, selected_command, selection};
+use super::{CONDITIONS, LAST, LETTER, PART, letter_link, selected_command, selection};
 use crate::control::view::{ReplayTally, TallyRow};
 use crate::control::{Control, ControlError, LetterSelection, ReplayMode};
 use crate::domain::api_token::TokenScope;
@@ -37,7 +37,7 @@ struct ResultsPage {
 }
 
 struct Rest {
-    target: &'static str,
+    target: String,
     hidden: Vec<(String, String)>,
 }
 
@@ -178,7 +178,8 @@ fn rest(
     is_complete: bool,
     (started, so_far): (SystemTime, u64),
 ) -> Option<Rest> {
-    let mut hidden = fields.only(&CONDITIONS);
+    let target = link_with(target, &fields.only(&CONDITIONS));
+    let mut hidden = fields.only(&[CONDITIONS.as_slice(), &[LAST]].concat());
     hidden.push(("so_far".to_owned(), so_far.to_string()));
     if fields.get("until").is_empty() {
         hidden.push(("until".to_owned(), timestamp(started)));

@@ -1,11 +1,13 @@
 //! Destinations of flows: the current destination in the flow's row overrides the recorded destination of a message.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::flow::{FlowQueue, TableRows};
 use super::{DeliveryQueue, Moment};
 use crate::domain::message::FlowId;
 use crate::domain::outbox_work::{Destination, FlowDestination, Pause};
+use crate::domain::posting::origin::Origin;
 
 impl DeliveryQueue {
     /// Updates the destinations of all flows that have messages in the table. Returns the flows whose destination
@@ -26,20 +28,30 @@ impl DeliveryQueue {
         changed
     }
 
-    /// Tries flows at once whose last pause ended after their last failure: an operator wants a retry.
+    /// Tries flows at once whose last pause ended after their last failure, or after that of their origin: an operator
+    /// wants a retry. An open breaker lets one of them test its origin.
     pub fn resume(&mut self, pauses: &HashMap<FlowId, Pause>, now: Moment) {
         let resumed = pauses.iter().filter(|(flow, pause)| {
             let Pause::Ended { ago } = pause else { return false };
-            let failed = self.flows.get(flow).filter(|queue| queue.failing && !queue.is_on_hold());
-            failed.and_then(|queue| queue.failed_at).is_some_and(|failed_at| failed_at + *ago < now)
+            self.flows.get(flow).is_some_and(|queue| self.resumes(queue, *ago, now))
         });
         let resumed: HashSet<FlowId> = resumed.map(|(flow, _)| *flow).collect();
         for flow in &resumed {
-            if let Some(queue) = self.flows.get_mut(flow) {
-                queue.failed_at = None;
+            let Some(queue) = self.flows.get_mut(flow) else { continue };
+            queue.failed_at = None;
+            if let Some(origin) = queue.origin() {
+                self.origins.probe_now(origin, now);
             }
         }
         self.restart(&resumed, now);
+    }
+
+    /// Whether a retry that was requested `ago` is still to be made.
+    fn resumes(&self, queue: &FlowQueue, ago: Duration, now: Moment) -> bool {
+        let failed_at = queue.failed_at.filter(|_| queue.failing);
+        let awaits_origin =
+            || queue.origin().is_some_and(|origin| self.origins.probes_on_request(origin, ago, now));
+        !queue.is_on_hold() && (failed_at.is_some_and(|failed_at| failed_at + ago < now) || awaits_origin())
     }
 
     /// Whether a flow without messages in the table forgets its destination.
@@ -100,6 +112,11 @@ impl FlowQueue {
     /// Whether the flow was deleted. Its messages become dead letters.
     pub(super) fn is_deleted(&self) -> bool {
         self.destination == Some(Destination::Deleted)
+    }
+
+    /// The origin to which the flow posted last.
+    fn origin(&self) -> Option<&Origin> {
+        self.course.as_ref().and_then(|course| course.origin.as_ref())
     }
 
     fn has_waiting_rows(&self) -> bool {

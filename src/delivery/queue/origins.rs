@@ -75,6 +75,8 @@ struct FailingOrigin {
     held: VecDeque<FlowId>,
     /// No flow is woken for a probe before this moment.
     next_prober_at: Moment,
+    /// The last failure, until an operator asks for a probe.
+    failed_at: Option<Moment>,
     error: String,
 }
 
@@ -114,6 +116,21 @@ impl FailingOrigins {
         self.update_wake();
     }
 
+    /// Whether a request made `ago` is later than the last failure of the origin, whose breaker is open.
+    pub(super) fn probes_on_request(&self, origin: &Origin, ago: Duration, now: Moment) -> bool {
+        let found = self.failing.get(origin).filter(|found| found.breaker.state() == BreakerState::Open);
+        found.and_then(|found| found.failed_at).is_some_and(|failed_at| failed_at + ago < now)
+    }
+
+    /// Lets the next post test the origin. No held flow is woken for the probe before it.
+    pub(super) fn probe_now(&mut self, origin: &Origin, now: Moment) {
+        let Some(found) = self.failing.get_mut(origin) else { return };
+        found.breaker.probe_now(now);
+        found.failed_at = None;
+        found.next_prober_at = now + NEXT_PROBER;
+        self.update_wake();
+    }
+
     /// Records an answer of the origin. Returns whether its breaker was closed by it.
     pub(super) fn answered(&mut self, origin: &Origin, now: Moment) -> bool {
         let Some(mut found) = self.failing.remove(origin) else { return false };
@@ -140,10 +157,12 @@ impl FailingOrigins {
             breaker: Breaker::new(PROBES, now),
             held: VecDeque::new(),
             next_prober_at: now,
+            failed_at: None,
             error: String::new(),
         };
         let found = self.failing.entry(origin.clone()).or_insert_with(new);
         error.clone_into(&mut found.error);
+        found.failed_at = Some(now);
         if found.breaker.record_failure(now, retry_after, random_unit) {
             let change = OriginChange::Opened { error: error.to_owned() };
             self.events.push(OriginEvent { origin: origin.clone(), change });

@@ -93,6 +93,11 @@ impl Breaker {
         }
     }
 
+    /// Lets the next post be the probe, whatever is left of the interval. A probe in flight stays the only one.
+    pub fn probe_now(&mut self, now: Moment) {
+        self.probes_at = self.probes_at.min(now);
+    }
+
     /// Records an answer of an available origin. Returns whether the breaker was closed by it.
     pub fn record_success(&mut self, now: Moment) -> bool {
         self.failures = 0;
@@ -175,6 +180,24 @@ mod tests {
         breaker.admit(s(26));
         assert!(!breaker.record_failure(s(30), None, 1.0), "it is open all the time");
         assert_eq!((breaker.next_probe(), breaker.since()), (Some(s(62)), s(10)));
+    }
+
+    #[test]
+    fn requested_probe_needs_no_interval() {
+        let mut breaker = opened();
+        breaker.probe_now(s(12));
+        assert_eq!([breaker.admit(s(12)), breaker.admit(s(12))], [Admission::Post, Admission::AwaitProbe]);
+        breaker.probe_now(s(13));
+        assert_eq!(breaker.admit(s(13)), Admission::AwaitProbe, "the probe is in flight");
+        breaker.record_failure(s(14), None, 1.0);
+        assert_eq!(breaker.next_probe(), Some(s(46)), "the intervals go on");
+    }
+
+    #[test]
+    fn request_postpones_no_probe() {
+        let mut breaker = opened();
+        breaker.probe_now(s(30));
+        assert_eq!(breaker.next_probe(), Some(s(26)));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use askama::Template;
+use chrono::Utc;
 use tokio::time::timeout;
 
-use super::charts::grouped;
+use super::charts::{counted, grouped};
 use super::fields::{Fields, link};
 use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, SeeOther, short_time};
@@ -15,6 +16,7 @@ use super::question::Question;
 use super::shell::shell_word;
 use super::visitor::{Submission, Visitor};
 use crate::control::ControlError;
+use crate::control::time_text::parse_time;
 use crate::control::view::{DeliveriesView, WaitingPostView};
 use crate::domain::api_token::TokenScope;
 use crate::domain::outbox::PostPlace;
@@ -28,6 +30,9 @@ const PART: &str = "/deliveries";
 
 /// The page of the waiting posts of a flow.
 const POSTS: &str = "/deliveries/posts";
+
+/// The singular of the word for posts.
+const POST: &str = "post";
 
 /// Posts of a page.
 const PAGE_POSTS: usize = 50;
@@ -152,7 +157,7 @@ impl WaitingLine {
         Self {
             posts: grouped(view.posts),
             oldest_at: short_time(&view.oldest_at),
-            next_attempt_at: short_time(&view.next_attempt_at),
+            next_attempt_at: attempt_time(&view.next_attempt_at),
             attempts,
             flow_link: flow_link(&code),
             posts_link: posts_link(&code),
@@ -168,7 +173,7 @@ impl PostLine {
         let attempts = std::mem::take(&mut view.recent_attempts);
         Self {
             since: short_time(&view.created_at),
-            next_attempt_at: short_time(&view.next_attempt_at),
+            next_attempt_at: attempt_time(&view.next_attempt_at),
             attempts: attempts.into_iter().rev().map(AttemptLine::new).collect(),
             cancel_link: cancel_link(code, Some(&view.key)),
             post: view,
@@ -205,6 +210,12 @@ pub(super) async fn list_posts(visitor: Visitor, thread: Data<ApiThread>) -> Res
     Ok(page.await?)
 }
 
+/// The time of the next attempt, unless it has come: the post then waits for its turn, or for its endpoint.
+fn attempt_time(at: &str) -> String {
+    let is_due = parse_time(at).is_ok_and(|at_us| at_us <= Utc::now().timestamp_micros());
+    if is_due { "due".to_owned() } else { short_time(at) }
+}
+
 fn posts_link(code: &str) -> String {
     link(POSTS, [("flow", code)])
 }
@@ -216,10 +227,12 @@ fn cancel_link(code: &str, key: Option<&str>) -> String {
 }
 
 fn notice(query: &Fields) -> Option<String> {
-    let count = grouped(query.number("posts").unwrap_or_default().unsigned_abs());
+    let posts = query.number("posts").unwrap_or_default().unsigned_abs();
+    let (count, are) = (counted(posts, POST), if posts == 1 { "is" } else { "are" });
     match query.get("done") {
-        "retried" => Some(format!("{count} posts are due now.")),
-        "cancelled" => Some(format!("{count} posts became dead letters.")),
+        "retried" => Some(format!("{count} {are} due now. The endpoint is tried within seconds.")),
+        "cancelled" if posts == 1 => Some(format!("{count} became a dead letter.")),
+        "cancelled" => Some(format!("{count} became dead letters.")),
         _ => None,
     }
 }

@@ -256,7 +256,7 @@ fn waiting_posts_are_cancelled(world: World) {
     assert_eq!(location(&retried), "/deliveries?done=retried&posts=1");
     assert!(operator.page("/deliveries/cancel?flow=POST").contains("Cancel 1 posts"));
     let cancelled = operator.submit("/deliveries/cancel", &[("flow", "POST")]);
-    assert!(operator.page(location(&cancelled)).contains("1 posts became dead letters"));
+    assert!(operator.page(location(&cancelled)).contains("1 post became a dead letter."));
     let letters = served.world.wait_for_dead_letters(2);
     assert!(letters.iter().all(|letter| letter.reason == "cancelled"));
     assert!(operator.page("/deliveries").contains("No post waits"));

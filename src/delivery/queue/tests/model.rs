@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::flow_options::FlowOptions;
-use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason};
+use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason, Pause};
 use crate::domain::posting::destination::PostDestination;
 
 /// The flow whose counter is set back, so that its messages come in any order.
@@ -64,6 +64,10 @@ enum Event {
         flow: FlowId,
         to: Option<String>,
     },
+    /// An operator asks for an attempt at once.
+    Retry {
+        flow: FlowId,
+    },
     LoseLease,
     Crash,
     Pass {
@@ -107,6 +111,7 @@ fn event(calm: u32) -> impl Strategy<Value = Event> {
         3 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::EndLoad { well }),
         calm => Just(Event::Sweep),
         2 => (FLOWS, destination()).prop_map(|(flow, to)| Event::Edit { flow, to }),
+        2 => FLOWS.prop_map(|flow| Event::Retry { flow }),
         1 => Just(Event::LoseLease),
         1 => Just(Event::Crash),
         3 * calm => (0..most_seconds).prop_map(|seconds| Event::Pass { seconds }),
@@ -211,6 +216,10 @@ impl World {
                 });
                 self.rows.insert(flow, to);
                 self.follow();
+            }
+            Event::Retry { flow } => {
+                let request = HashMap::from([(flow, Pause::Ended { ago: Duration::ZERO })]);
+                self.queue.resume(&request, self.now);
             }
             Event::LoseLease => self.queue.reload_all(self.now),
             Event::Crash => self.crash(),

@@ -83,6 +83,59 @@ fn answer_lets_all_flows_go_on() {
     assert!(matches!(last.change, OriginChange::Closed { .. }), "{last:?}");
 }
 
+/// The posts of a queue that was asked to retry these flows, without the passing of time.
+fn posts_on_request(queue: &mut DeliveryQueue, flows: &[FlowId], now: Moment) -> Vec<FlowId> {
+    let ended = Pause::Ended { ago: Duration::from_millis(1) };
+    queue.resume(&flows.iter().map(|flow| (*flow, ended)).collect(), now);
+    load_all(queue, now);
+    numbers(queue, now).into_iter().map(|(flow, _)| flow).collect()
+}
+
+#[test]
+fn requested_retry_tests_the_origin_at_once() {
+    for flow in [1, 50] {
+        let mut queue = opened(50);
+        assert_eq!(numbers(&mut queue, secs(0)), [], "flow 50 is held without an attempt of its own");
+        // Before the first backoff of the flows that have failed is over.
+        assert_eq!(posts_on_request(&mut queue, &[flow], Duration::from_millis(100)), [flow]);
+        assert_eq!(posts_on_request(&mut queue, &[flow], secs(2)), [0; 0], "its probe is in flight");
+        let failed = queue.end(flow, failure("no", true), secs(3), 0.99).unwrap();
+        queue.flushed(&[failed], secs(3));
+        let late = Pause::Ended { ago: secs(2) };
+        queue.resume(&HashMap::from([(flow, late)]), secs(3));
+        load_all(&mut queue, secs(3));
+        assert_eq!(numbers(&mut queue, secs(3)), [], "a request counts once");
+    }
+}
+
+#[test]
+fn requested_retries_of_many_flows_make_one_probe() {
+    let mut queue = opened(50);
+    assert_eq!(numbers(&mut queue, secs(0)), []);
+    let all: Vec<FlowId> = (1..=50).collect();
+    assert_eq!(posts_on_request(&mut queue, &all, secs(1)).len(), 1);
+}
+
+/// The first flow has nothing to post any more. The probe is made by another one.
+#[test]
+fn requested_retry_without_rows_leaves_the_probe_to_others() {
+    let mut queue = opened(10);
+    assert_eq!(numbers(&mut queue, secs(0)), []);
+    queue.resume(&HashMap::from([(1, Pause::Ended { ago: Duration::from_millis(1) })]), secs(1));
+    while let Some(order) = queue.next_load(secs(1)) {
+        queue.loaded(order.flow, loaded(Vec::new(), true), secs(1));
+    }
+    let wakes_at = queue.next_wake().unwrap();
+    assert!(wakes_at <= secs(2), "{wakes_at:?}");
+    let mut posts = Vec::new();
+    for _ in 0..2 {
+        posts.extend(numbers(&mut queue, wakes_at));
+        load_all(&mut queue, wakes_at);
+    }
+    posts.extend(numbers(&mut queue, wakes_at));
+    assert_eq!(posts.len(), 1, "{posts:?}");
+}
+
 #[test]
 fn other_origins_are_not_affected() {
     let mut queue = opened(10);

@@ -41,7 +41,7 @@ use crate::http::DemoAccess;
 use crate::inbox::{Inbox, InboxError};
 use crate::mqtt::MqttError;
 use crate::observe::health::StartupStep;
-use crate::observe::{Telemetry, logging};
+use crate::observe::{FieldRecorder, Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{LoadServerError, StoreError};
 
@@ -201,14 +201,14 @@ fn run_observed(settings: Settings, consent: Consent, observed: Arc<Telemetry>) 
     let system = System::new();
     let started = system.block_on(start(settings, consent, observed));
     match started {
-        Ok(Some((gateway, registered, inbox))) => {
+        Ok(Some((gateway, StartedWith { registered, inbox, fields }))) => {
             let actors = gateway.directory.clone();
             Arbiter::current().spawn(watch_place(inbox.clone()));
             Arbiter::current().spawn(registered.clone().keep_alive(inbox.clone(), actors));
             Arbiter::current().spawn(gateway.obey_signals());
             match system.run_with_code() {
                 Ok(code) => {
-                    registered.note_end(&inbox);
+                    registered.note_end(&inbox, &fields);
                     code
                 }
                 Err(error) => {
@@ -252,6 +252,13 @@ struct RunningGateway {
     signals: Signals,
 }
 
+/// Parts that outlive the actors.
+struct StartedWith {
+    registered: RegisteredStart,
+    inbox: Inbox,
+    fields: Arc<FieldRecorder>,
+}
+
 impl RunningGateway {
     async fn obey_signals(mut self) {
         loop {
@@ -279,12 +286,13 @@ async fn start(
     settings: Settings,
     consent: Consent,
     observed: Arc<Telemetry>,
-) -> Result<Option<(RunningGateway, RegisteredStart, Inbox)>, StartError> {
+) -> Result<Option<(RunningGateway, StartedWith)>, StartError> {
     let mut signals = Signals::new()?;
     tokio::select! {
         gateway = open_and_assemble(&settings, consent, observed) => {
-            let (Assembled { supervisor, directory, .. }, registered, inbox) = gateway?;
-            Ok(Some((RunningGateway { supervisor, directory, signals }, registered, inbox)))
+            let (Assembled { supervisor, directory, fields, .. }, registered, inbox) = gateway?;
+            let parts = StartedWith { registered, inbox, fields };
+            Ok(Some((RunningGateway { supervisor, directory, signals }, parts)))
         }
         () = signals.end() => Ok(None),
     }

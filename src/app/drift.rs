@@ -55,6 +55,18 @@ pub(super) async fn record_drift(
     .await;
 }
 
+/// Writes what the lanes have seen since the last write.
+pub(super) async fn record_remaining(database: &Database, fields: &FieldRecorder) -> Result<(), StoreError> {
+    fields.mark_due();
+    loop {
+        let seen = fields.take(Duration::ZERO, MAX_FLOWS);
+        if seen.is_empty() {
+            return Ok(());
+        }
+        record_fields(database, &seen).await?;
+    }
+}
+
 async fn written(
     database: &Database,
     seen: &[SeenFlow],

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use actix_rt::time::sleep;
 
 use super::StartError;
+use super::drift::record_remaining;
 use crate::actors;
 use crate::actors::messages::ReopenLane;
 use crate::domain::identity::{
@@ -18,7 +19,7 @@ use crate::domain::identity::{
     decide_start, refuse_for,
 };
 use crate::inbox::{Inbox, Registered, Survey, boot_id};
-use crate::observe::logging;
+use crate::observe::{FieldRecorder, logging};
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
     Beat, Database, StoreError, answer_timeout, beat, lane_offsets, note_end, register, with_timeout,
@@ -265,11 +266,16 @@ impl RegisteredStart {
         Ok(())
     }
 
-    /// Records during an orderly shutdown whether messages remain in the inbox.
-    pub(super) fn note_end(&self, inbox: &Inbox) {
+    /// Records during an orderly shutdown whether messages remain in the inbox, and which fields they had.
+    pub(super) fn note_end(&self, inbox: &Inbox, fields: &FieldRecorder) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let noted = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-            let noted = runtime.block_on(async { with_timeout(BEAT_TIMEOUT, self.end(inbox)).await });
+            let noted = runtime.block_on(async {
+                let ends_at = Instant::now() + BEAT_TIMEOUT;
+                let database = with_timeout(BEAT_TIMEOUT, self.end(inbox)).await?;
+                record_fields_until(ends_at, &database, fields).await;
+                Ok::<(), StoreError>(())
+            });
             // A look-up of a name can take half a minute, and nothing is gained by its result.
             runtime.shutdown_background();
             noted.map_err(|error| error.to_string())
@@ -279,12 +285,24 @@ impl RegisteredStart {
         }
     }
 
-    async fn end(&self, inbox: &Inbox) -> Result<(), StoreError> {
+    async fn end(&self, inbox: &Inbox) -> Result<Database, StoreError> {
         let is_empty = inbox.unreleased().records == 0;
         let state = if is_empty { StartState::Drained } else { StartState::Ended };
         let database = Database::connect(&self.database, 1).await?;
         note_end(&database, &self.directory.inbox_id, &self.start_id, state).await?;
+        Ok(database)
+    }
+}
+
+/// Writes the fields of messages since their last write, as far as there is time.
+async fn record_fields_until(ends_at: Instant, database: &Database, fields: &FieldRecorder) {
+    let recording = async {
+        record_remaining(database, fields).await?;
         database.close().await
+    };
+    let left = ends_at.saturating_duration_since(Instant::now());
+    if let Err(error) = with_timeout(left, recording).await {
+        log::warn!("The last counts of the fields of messages were not written: {error}");
     }
 }
 

@@ -155,7 +155,7 @@ async fn open(
     let registered = register_start(settings, &inbox, consent, &stage.observed).await?;
     let mark = Arc::new(EndMark::new(&inbox_id));
     let mode = Mode::Retire { is_last_replica: is_last, mark: Arc::clone(&mark) };
-    let Assembled { supervisor, directory, link } = stage.assemble(prepared, &mode)?;
+    let Assembled { supervisor, directory, link, .. } = stage.assemble(prepared, &mode)?;
     let client_id = settings.mqtt.client_id.clone();
     let sessions = Sessions { brokers, directory, link, mark, client_id };
     Ok((supervisor, sessions, inbox_id, registered, inbox))

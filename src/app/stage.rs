@@ -72,6 +72,7 @@ pub(super) struct Assembled {
     pub(super) supervisor: Addr<SupervisorActor>,
     pub(super) directory: Directory,
     pub(super) link: MqttLink,
+    pub(super) fields: Arc<FieldRecorder>,
 }
 
 impl<'a> Stage<'a> {
@@ -112,10 +113,11 @@ impl<'a> Stage<'a> {
         actix::spawn(forget_expired_keys(database.clone(), *keys_known_for, Arc::clone(&self.observed)));
         actix::spawn(explain_row_waits(database.clone(), Arc::clone(&self.observed)));
         actix::spawn(delete_old_rows(database.clone(), *retention, Arc::clone(&self.observed)));
-        actix::spawn(record_drift(database.clone(), self.fields, Arc::clone(&self.observed)));
+        let fields = Arc::clone(&self.fields);
+        actix::spawn(record_drift(database.clone(), Arc::clone(&fields), Arc::clone(&self.observed)));
         let directory = self.directory;
         let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
-        Ok(Assembled { supervisor, directory, link })
+        Ok(Assembled { supervisor, directory, link, fields })
     }
 
     fn factories(&self, prepared: Prepared, mode: &Mode) -> Result<Factories, StartError> {

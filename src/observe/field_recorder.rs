@@ -53,6 +53,13 @@ impl FieldRecorder {
         lanes.flat_map(|mut lane| lane.take(now, max)).collect()
     }
 
+    /// Has all facts returned by the next calls of [`Self::take`].
+    pub fn mark_due(&self) {
+        for lane in &self.lanes {
+            lane.lock().unwrap_or_else(PoisonError::into_inner).mark_due();
+        }
+    }
+
     /// Notes the fields that the table has of a flow; none if the flow was removed.
     pub fn learn(&self, flow: FlowId, log: Option<&FieldLog>) {
         let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);

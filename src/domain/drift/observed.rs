@@ -22,8 +22,11 @@ const MAX_TOPIC_BYTES: usize = 255;
 /// Interval at which flows with open changes are written.
 const OPEN_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Interval at which other flows are written, for the last times.
-const QUIET_INTERVAL: Duration = Duration::from_hours(1);
+/// Interval at which other flows are written, for their counts and last times.
+const MIN_QUIET_INTERVAL: Duration = Duration::from_mins(5);
+
+/// The interval of a lane with many flows. Between the two, a lane writes one row per second on average.
+const MAX_QUIET_INTERVAL: Duration = Duration::from_hours(1);
 
 /// The fields seen by a lane.
 #[derive(Debug, Default)]
@@ -139,6 +142,12 @@ impl ObservedFields {
         taken
     }
 
+    /// Has all facts written by the next calls of [`Self::take`].
+    pub fn mark_due(&mut self) {
+        let due = self.flows.iter().filter(|(_, observed)| observed.has_notes()).map(|(flow, _)| *flow);
+        self.due.extend(due);
+    }
+
     /// Notes the fields that the table has of a flow.
     pub fn learn(&mut self, flow: FlowId, log: &FieldLog) {
         let Some(observed) = self.flows.get_mut(&flow) else { return };
@@ -161,7 +170,10 @@ impl ObservedFields {
             self.flows.retain(|_, observed| observed.has_notes());
             self.fields = self.flows.values().map(|observed| observed.fields.len()).sum();
         }
-        let due = self.flows.iter().filter(|(_, observed)| observed.is_due(now)).map(|(flow, _)| *flow);
+        let quiet =
+            Duration::from_secs(self.flows.len() as u64).clamp(MIN_QUIET_INTERVAL, MAX_QUIET_INTERVAL);
+        let due =
+            self.flows.iter().filter(|(_, observed)| observed.is_due(now, quiet)).map(|(flow, _)| *flow);
         self.due.extend(due);
     }
 }
@@ -260,8 +272,8 @@ impl ObservedFlow {
         self.fields.iter().any(|field| !field.notes.is_empty())
     }
 
-    fn is_due(&self, now: Duration) -> bool {
-        let interval = if self.is_watched { OPEN_INTERVAL } else { QUIET_INTERVAL };
+    fn is_due(&self, now: Duration, quiet: Duration) -> bool {
+        let interval = if self.is_watched { OPEN_INTERVAL } else { quiet };
         self.written.is_none_or(|written| now >= written + interval) && self.has_notes()
     }
 }

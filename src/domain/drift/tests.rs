@@ -115,10 +115,41 @@ fn quiet_flows_are_written_rarely() {
         let seen = story.observed.take(story.now, 10);
         !seen.is_empty()
     };
-    assert!(!is_written(&mut story, 1) && !is_written(&mut story, 59));
-    assert!(is_written(&mut story, 61) && !is_written(&mut story, 62));
+    assert!(!is_written(&mut story, 1) && !is_written(&mut story, 4));
+    assert!(is_written(&mut story, 6) && !is_written(&mut story, 7));
     story.observed.refused(1);
-    assert!(is_written(&mut story, 63));
+    assert!(is_written(&mut story, 8));
+}
+
+#[test]
+fn many_quiet_flows_are_written_at_one_per_second() {
+    const FLOWS: i64 = 1_000;
+    let mut observed = ObservedFields::default();
+    let mut written_at = |seconds| {
+        let payload = Payload::parse(br#"{"a": 1}"#, &PayloadLimits::default()).unwrap();
+        (0..FLOWS).for_each(|flow| observed.observe(flow, &payload, "t", 1));
+        let seen = observed.take(Duration::from_secs(seconds), usize::MAX);
+        seen.iter().for_each(|seen| {
+            let mut log = FieldLog::default();
+            log.merge(seen.clone(), &SchemaExpectation::new("{}"));
+            observed.learn(seen.flow, &log);
+        });
+        seen.len()
+    };
+    assert_eq!([0, 301, 999, 1_061].map(&mut written_at), [1_000, 0, 0, 1_000]);
+}
+
+#[test]
+fn all_facts_are_written_at_the_end() {
+    let mut story = Story::default();
+    story.says("{}", &[r#"{"a": 1}"#], &[]);
+    story.message(r#"{"a": 1}"#);
+    assert_eq!(story.observed.take(Duration::ZERO, 10), []);
+    story.observed.mark_due();
+    assert_eq!(story.write("{}"), [] as [&str; 0]);
+    assert_eq!(story.log.field("a").unwrap().facts[0].messages, 2);
+    story.observed.mark_due();
+    assert_eq!(story.observed.take(Duration::ZERO, 10), [], "once");
 }
 
 #[test]

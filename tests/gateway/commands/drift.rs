@@ -82,7 +82,11 @@ fn fields_survive_a_restart(world: World) {
         let fields = document(&world, &["flows", "drift", "ROOM"])["drift"]["fields"].clone();
         (fields.as_array().unwrap().len() == 3).then_some(())
     });
+    world.publish("room/a", r#"{"v": 2, "unit": "C", "extra": 1}"#);
+    world.wait_for_stored("ROOM", 2);
     assert_eq!(gateway.stop(), Some(0));
+    let shown = document(&world, &["flows", "drift", "ROOM"])["drift"]["fields"].clone();
+    assert_eq!(shown[0]["facts"][0]["messages"], 2, "the last counts are written at the end: {shown}");
     let mut gateway = world.start_subscribed();
     world.publish("room/a", r#"{"v": 1, "unit": "C"}"#);
     wait_for_changes(&world, &["ROOM extra vanished"]);

@@ -155,7 +155,7 @@ impl Snapshot for Parts {
 pub(super) fn note_connection(observed: &Telemetry, event: &MqttEvent) {
     observed.health.set_subscribed(false);
     match event {
-        MqttEvent::Connected(_) => observed.metrics.broker.connected(),
+        MqttEvent::Connected(connection) => observed.metrics.broker.connected(&connection.server),
         MqttEvent::Lost { .. } => observed.metrics.broker.lost(),
         MqttEvent::Left { .. } => observed.metrics.broker.mark_disconnected(),
         MqttEvent::Stuck { .. } => {}

@@ -52,7 +52,10 @@ fn problem_text(StatusProblem { problem, since, remedy }: &StatusProblem) -> Str
 
 fn gateway_text(gateway: &GatewayStatus) -> String {
     let broker = match (gateway.broker.connected, &gateway.broker.since) {
-        (Some(true), Some(since)) => format!("connected since {since}"),
+        (Some(true), Some(since)) => {
+            let address = gateway.broker.address.as_ref().map(|address| format!(", {}", visible(address)));
+            format!("connected since {since}{}", address.unwrap_or_default())
+        }
         (Some(false), Some(since)) => format!("not connected since {since}"),
         _ => "not tried yet".to_owned(),
     };
@@ -95,7 +98,7 @@ fn gateway_text(gateway: &GatewayStatus) -> String {
 }
 
 fn database_text(database: &DatabaseStatus) -> String {
-    let DatabaseStatus { flows, outbox, dead_letters, replicas } = database;
+    let DatabaseStatus { flows, enabled_brokers, outbox, dead_letters, replicas } = database;
     let oldest = outbox.oldest_at.as_ref().map(|at| format!(", the oldest of {at}")).unwrap_or_default();
     let letters: Vec<String> =
         dead_letters.counts.iter().map(|count| format!("{} {}", count.count, count.reason)).collect();
@@ -113,6 +116,7 @@ fn database_text(database: &DatabaseStatus) -> String {
                 flows.enabled, flows.unusable, flows.disabled
             ),
         ),
+        ("brokers", format!("{enabled_brokers} enabled")),
         ("posts", format!("{} wait{oldest}", outbox.posts)),
         ("dead letters, 24 h", letters),
         ("replicas", replicas),

@@ -53,11 +53,16 @@ pub struct ServerRecord {
 }
 
 impl ServerRecord {
+    /// Whether gateways may connect to it.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.definition.enabled == Some(true)
+    }
+
     /// Orders brokers as the gateway tries them, the disabled ones last.
     #[must_use]
     pub fn order_key(&self) -> (bool, bool, i64) {
-        let is = |flag: Option<bool>| flag == Some(true);
-        (!is(self.definition.enabled), !is(self.definition.is_default), self.id)
+        (!self.is_enabled(), self.definition.is_default != Some(true), self.id)
     }
 }
 

@@ -21,6 +21,8 @@ const MAX_NAMED: usize = 100;
 pub struct DatabaseStatus {
     /// The flows.
     pub flows: FlowsStatus,
+    /// Number of enabled brokers.
+    pub enabled_brokers: usize,
     /// Posts that wait.
     pub outbox: OutboxRows,
     /// Dead letters of the last 24 hours.
@@ -73,6 +75,7 @@ impl Control {
         replicas.truncate(MAX_NAMED);
         Ok(DatabaseStatus {
             flows: self.flows_status(&flows),
+            enabled_brokers: self.servers().await?.iter().filter(|broker| broker.is_enabled()).count(),
             outbox: OutboxRows { posts, oldest_at: oldest.map(shown_time) },
             dead_letters: RecentLetters {
                 counts: counts.iter().map(LetterCountView::new).collect(),

@@ -52,6 +52,8 @@ pub struct BrokerStatus {
     pub connected: Option<bool>,
     /// Since when.
     pub since: Option<String>,
+    /// `host:port` of the broker to which it is connected.
+    pub address: Option<String>,
 }
 
 /// The log between broker and database.
@@ -133,7 +135,11 @@ impl GatewayStatus {
             started_at: timestamp(telemetry.started_at()),
             ready: unready.is_empty(),
             unready,
-            broker: BrokerStatus { connected: broker.is_connected(), since: broker.since().map(timestamp) },
+            broker: BrokerStatus {
+                connected: broker.is_connected(),
+                since: broker.since().map(timestamp),
+                address: broker.address().map(|address| address.to_string()),
+            },
             database_reachable: telemetry.metrics.database.is_up(),
             inbox: telemetry.inbox().map(InboxStatus::from),
             outbox: snapshot.and_then(Snapshot::outbox).map(OutboxStatus::from),

@@ -119,6 +119,10 @@ fn of_gateway(gateway: &GatewayStatus, problems: &mut Vec<StatusProblem>) {
 }
 
 fn of_database(database: &DatabaseStatus, problems: &mut Vec<StatusProblem>) {
+    if database.enabled_brokers == 0 {
+        let text = "no broker is enabled: running gateways keep theirs, and one that starts finds none";
+        problems.push(problem(text.to_owned(), None, "`mqtt-gateway servers enable` enables one"));
+    }
     if database.flows.unusable > 0 {
         let codes: Vec<&str> =
             database.flows.rejected.iter().take(3).map(|flow| flow.code.as_str()).collect();
@@ -150,7 +154,11 @@ mod tests {
             started_at: "t".to_owned(),
             ready: true,
             unready: Vec::new(),
-            broker: BrokerStatus { connected: Some(true), since: Some("t".to_owned()) },
+            broker: BrokerStatus {
+                connected: Some(true),
+                since: Some("t".to_owned()),
+                address: Some("broker:1883".to_owned()),
+            },
             database_reachable: Some(true),
             inbox: Some(InboxStatus { bytes: 10, max_bytes: 1_000, waiting_messages: 0, oldest_at: None }),
             outbox: None,
@@ -169,6 +177,7 @@ mod tests {
                 rejected: Vec::new(),
                 refused_filters: Vec::new(),
             },
+            enabled_brokers: 1,
             outbox: OutboxRows { posts: 0, oldest_at: None },
             dead_letters: RecentLetters { counts: Vec::new(), at_least: false },
             replicas: Vec::new(),
@@ -189,7 +198,7 @@ mod tests {
         let since = || "t".to_owned();
         let unready = vec![UnreadyStatus { reason: "inbox_full".to_owned(), since: since() }];
         assert_eq!(found(&GatewayStatus { unready, ..gateway() }), ["the inbox is full"]);
-        let broker = BrokerStatus { connected: Some(false), since: Some(since()) };
+        let broker = BrokerStatus { connected: Some(false), since: Some(since()), address: None };
         assert_eq!(found(&GatewayStatus { broker, ..gateway() }), ["the broker is not connected"]);
         let origin = "http://h".to_owned();
         let breakers = vec![BreakerStatus { origin, state: "open".to_owned(), since: since() }];
@@ -217,6 +226,14 @@ mod tests {
         let (origin, state) = ("http://h".to_owned(), "open".to_owned());
         gateway.breakers = vec![BreakerStatus { origin, state, since: "t".to_owned() }];
         assert_eq!(found(&gateway), ["posts to http://h wait, its breaker is open"]);
+    }
+
+    #[test]
+    fn database_without_enabled_broker_is_a_problem() {
+        let database = DatabaseStatus { enabled_brokers: 0, ..database() };
+        let problems = find_problems(Ok(&gateway()), Ok(&database));
+        assert!(problems[0].problem.starts_with("no broker is enabled"), "{problems:?}");
+        assert!(problems[0].remedy.contains("servers enable"), "{problems:?}");
     }
 
     #[test]

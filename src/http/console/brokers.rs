@@ -18,6 +18,7 @@ use crate::domain::problem::Problem;
 use crate::domain::server_definition::ServerRecord;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
+use crate::observe::Telemetry;
 
 /// The part of the console.
 pub(super) const PART: &str = "/brokers";
@@ -30,6 +31,7 @@ const MAX_ENTRIES: u64 = 20;
 struct BrokerListPage {
     frame: PageFrame,
     notice: Option<String>,
+    none_enabled: bool,
     brokers: Vec<BrokerLine>,
     command: &'static str,
 }
@@ -54,11 +56,14 @@ struct BrokerLine {
     address: String,
     state: &'static str,
     class: &'static str,
+    /// Whether this gateway is connected to it.
+    is_used: bool,
     link: String,
 }
 
 impl BrokerLine {
-    fn new(record: &ServerRecord) -> Self {
+    /// `used` is `host:port` of the broker to which this gateway is connected.
+    fn new(record: &ServerRecord, used: Option<&str>) -> Self {
         let server = ServerView::new(record);
         let has_tls = server.tls == Some(true);
         let port = server.port.unwrap_or(if has_tls { 8883 } else { 1883 });
@@ -73,7 +78,8 @@ impl BrokerLine {
         } else {
             format!("{}:{port}", server.host)
         };
-        Self { address, state, class, link: broker_link(&server.id.to_string()), server }
+        let is_used = used.is_some_and(|used| used == format!("{}:{port}", server.host));
+        Self { address, state, class, is_used, link: broker_link(&server.id.to_string()), server }
     }
 
     fn is_enabled(&self) -> bool {
@@ -90,31 +96,47 @@ impl BrokerLine {
 }
 
 /// Shows the list.
-pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
+pub(super) async fn list(
+    visitor: Visitor,
+    telemetry: Data<Telemetry>,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Brokers");
     let notice = notice(&visitor.query);
+    let used = telemetry.metrics.broker.address();
     let page = thread.run(async move |control| {
-        let brokers = control.servers().await?.iter().map(BrokerLine::new).collect();
-        Page::new(&BrokerListPage { frame, notice, brokers, command: "mqtt-gateway servers list" })
+        let servers = control.servers().await?;
+        Page::new(&BrokerListPage {
+            frame,
+            notice,
+            none_enabled: !servers.iter().any(ServerRecord::is_enabled),
+            brokers: servers.iter().map(|server| BrokerLine::new(server, used.as_deref())).collect(),
+            command: "mqtt-gateway servers list",
+        })
     });
     Ok(page.await?)
 }
 
 /// Shows a broker.
-pub(super) async fn show(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
+pub(super) async fn show(
+    visitor: Visitor,
+    telemetry: Data<Telemetry>,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
     let id = visitor.query.number("id")?;
     let frame = visitor.frame(PART, format!("Broker {id}"));
     let notice = notice(&visitor.query);
+    let used = telemetry.metrics.broker.address();
     let page = thread.run(async move |control| {
         let server = control.server(id).await?;
-        Page::new(&broker_page(control, &server, frame, notice, None).await?)
+        Page::new(&broker_page(control, (&server, used.as_deref()), frame, notice, None).await?)
     });
     Ok(page.await?)
 }
 
 async fn broker_page(
     control: &Control,
-    server: &ServerRecord,
+    (server, used): (&ServerRecord, Option<&str>),
     frame: PageFrame,
     notice: Option<String>,
     test: Option<ServerTestView>,
@@ -126,7 +148,7 @@ async fn broker_page(
     Ok(BrokerPage {
         frame,
         notice,
-        broker: BrokerLine::new(server),
+        broker: BrokerLine::new(server, used),
         problems: problems(server),
         test,
         history: EditRow::of_one(&history),
@@ -138,14 +160,19 @@ async fn broker_page(
 }
 
 /// Connects to a broker as the gateway does, and shows the result.
-pub(super) async fn test(submission: Submission, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
+pub(super) async fn test(
+    submission: Submission,
+    telemetry: Data<Telemetry>,
+    thread: Data<ApiThread>,
+) -> Result<Page, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
     let id = fields.number("id")?;
     let frame = visitor.frame(PART, format!("Test broker {id}"));
+    let used = telemetry.metrics.broker.address();
     let page = thread.run_long(async move |control| {
         let server = control.server(id).await?;
         let test = ServerTestView::new(server.id, control.test_server(&server).await);
-        Page::new(&broker_page(control, &server, frame, None, Some(test)).await?)
+        Page::new(&broker_page(control, (&server, used.as_deref()), frame, None, Some(test)).await?)
     });
     Ok(page.await?)
 }
@@ -175,9 +202,16 @@ async fn set_enabled(
     let id = fields.number("id")?;
     let edited = thread.run_as(&visitor.caller, async move |control| {
         let edit = ServerFields { enabled: Some(enabled), ..ServerFields::default() };
-        Ok(control.edit_server(id, &edit).await?)
+        let edited = control.edit_server(id, &edit).await?;
+        let done = match (enabled, control.servers().await?.iter().any(ServerRecord::is_enabled)) {
+            (true, _) => "enabled",
+            (false, true) => "disabled",
+            (false, false) => "disabled_last",
+        };
+        Ok((edited, done))
     });
-    Ok(after_edit(&edited.await?, if enabled { "enabled" } else { "disabled" }))
+    let (edited, done) = edited.await?;
+    Ok(after_edit(&edited, done))
 }
 
 /// Asks whether a broker is to be removed.
@@ -186,7 +220,7 @@ pub(super) async fn confirm_removal(visitor: Visitor, thread: Data<ApiThread>) -
     let id = visitor.query.number("id")?;
     let frame = visitor.frame(PART, "Remove a broker");
     let page = thread.run(async move |control| {
-        let line = BrokerLine::new(&control.server(id).await?);
+        let line = BrokerLine::new(&control.server(id).await?, None);
         let question = Question {
             frame,
             part_name: "Brokers",
@@ -233,6 +267,9 @@ fn notice(query: &Fields) -> Option<String> {
         "saved" => "The edit was saved.",
         "enabled" => "The broker is enabled.",
         "disabled" => "The broker is disabled. A gateway that uses it connects to the next one.",
+        "disabled_last" => {
+            "The broker is disabled, and no other one is enabled. A gateway that uses it stays connected to it."
+        }
         "removed" => "The broker was removed.",
         "unchanged" => return Some("Nothing was changed: the broker was like that already.".to_owned()),
         _ => return None,

@@ -51,6 +51,7 @@ struct StatePart<'d> {
     troubles: Vec<Trouble>,
     broker: &'static str,
     broker_since: Option<String>,
+    broker_address: Option<String>,
     database: &'static str,
     inbox: Option<InboxCard>,
     outbox: Option<OutboxCard>,
@@ -163,6 +164,7 @@ fn state_part<'d>(
             None => "connecting",
         },
         broker_since: gateway.broker.since.as_deref().map(short_time),
+        broker_address: gateway.broker.address,
         database: match gateway.database_reachable {
             Some(true) => "reachable",
             Some(false) => "not reachable",

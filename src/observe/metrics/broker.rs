@@ -1,6 +1,7 @@
 //! Metrics of the broker connection.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::known::Known;
@@ -12,11 +13,14 @@ pub struct BrokerMetrics {
     connections: AtomicU64,
     lost: AtomicU64,
     failed: AtomicU64,
+    /// `host:port` of the last broker that accepted a connection.
+    address: Mutex<Option<Arc<str>>>,
 }
 
 impl BrokerMetrics {
-    /// Counts an accepted connection.
-    pub fn connected(&self) {
+    /// Counts a connection that the broker with this `host:port` accepted.
+    pub fn connected(&self, address: &Arc<str>) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(address));
         self.connections.fetch_add(1, Relaxed);
         self.is_connected.set(true);
     }
@@ -42,6 +46,13 @@ impl BrokerMetrics {
     #[must_use]
     pub fn is_connected(&self) -> Option<bool> {
         self.is_connected.get()
+    }
+
+    /// Returns `host:port` of the broker to which the gateway is connected.
+    #[must_use]
+    pub fn address(&self) -> Option<Arc<str>> {
+        let address = self.address.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        address.filter(|_| self.is_connected() == Some(true))
     }
 
     /// Returns the time since which this is so.

@@ -14,6 +14,21 @@ fn brokers_are_added_tested_and_removed(world: World) {
     let tested = visitor.submit("/broker/test", &[("id", &id)]);
     assert!(tested.body.contains("The broker can be used"), "{}", tested.body);
 
+    let brokers = eventually("the connection", || {
+        let page = visitor.page("/brokers");
+        page.contains("in use by this gateway").then_some(page)
+    });
+    assert!(!brokers.contains("No broker is enabled"), "{brokers}");
+    let disabled = visitor.submit("/broker/disable", &[("id", &id)]);
+    assert!(visitor.page(location(&disabled)).contains("no other one is enabled"), "{}", location(&disabled));
+    assert!(visitor.page("/brokers").contains("No broker is enabled"));
+    let overview = visitor.page("/");
+    assert!(
+        overview.contains("o broker is enabled") && overview.contains("href=\"/brokers\">Brokers"),
+        "{overview}"
+    );
+    visitor.submit("/broker/enable", &[("id", &id)]);
+
     let wrong = visitor.submit("/broker/new", &[("host", "mqtt://h"), ("port", "x")]);
     assert!(wrong.status == 422 && wrong.body.contains("aria-invalid"), "{}", wrong.body);
     assert!(

@@ -141,7 +141,7 @@ fn uncontacted_peer_is_not_reported_down() {
     telemetry.metrics.broker.failed();
     assert_eq!(samples(&telemetry), ["mqtt_gateway_database_up 0.0", "mqtt_gateway_broker_connected 0.0"]);
     telemetry.metrics.database.mark_up();
-    telemetry.metrics.broker.connected();
+    telemetry.metrics.broker.connected(&Arc::from("broker:1883"));
     assert_eq!(samples(&telemetry), ["mqtt_gateway_database_up 1.0", "mqtt_gateway_broker_connected 1.0"]);
 }
 

@@ -21,6 +21,7 @@ use crate::domain::edit_history::EditedKind;
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::masking::MaskedFlow;
 use crate::domain::problem::Problem;
+use crate::domain::topic::TopicFilter;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
 use crate::observe::{ActivityReading, Telemetry, timestamp};
@@ -135,6 +136,8 @@ struct FlowPage {
     waiting_posts: u64,
     letters: Vec<LetterLink>,
     all_letters: String,
+    /// Dead letters of its topic, which also has those that no flow was asked about.
+    letters_of_topic: Option<String>,
     charts: Vec<ValueChart>,
     /// None if no message was seen.
     fields: Option<SeenFields>,
@@ -302,6 +305,9 @@ async fn flow_page(
             .collect(),
         fields: drift.as_ref().map(SeenFields::new),
         all_letters: link("/dead-letters", [("flow", code)]),
+        letters_of_topic: TopicFilter::parse(&flow.topic)
+            .is_ok()
+            .then(|| link("/dead-letters", [("topic", flow.topic.as_str())])),
         charts: control.flow_values(code).await?.into_iter().map(ValueChart::new).collect(),
         history: EditRow::of_one(&history),
         all_history: link("/history", [("kind", EditedKind::Flow.as_str()), ("name", code)]),

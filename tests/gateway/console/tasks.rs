@@ -188,6 +188,25 @@ fn only_counted_letters_are_discarded(world: World) {
     assert!(one.contains(&format!("action=\"/dead-letters/discard?id={id}\"")), "{one}");
 }
 
+fn letter_without_a_flow_names_flows_of_its_topic(world: World) {
+    let served = served(world);
+    let reader = served.visitor("read");
+    served.world.publish("temp/b", "no JSON");
+    served.world.wait_for_dead_letters(2);
+    let listed = document(&served.world, &["dead-letters", "list"])["dead_letters"].clone();
+    let id = listed[0]["id"].to_string();
+    let letter = reader.page(&format!("/dead-letter?id={id}"));
+    assert!(
+        letter.contains("payload_not_json") && letter.contains("rejected before flows were asked"),
+        "{letter}"
+    );
+    assert!(letter.contains("href=\"/flow?code=TEMP\""), "{letter}");
+    let flow = reader.page("/flow?code=TEMP");
+    let (before, _) = flow.split_once("\">Those of its topic").expect("a link");
+    let link = before.rsplit('"').next().unwrap();
+    assert!(reader.page(link).contains(&format!("/dead-letter?id={id}\"")), "{link}");
+}
+
 fn changed_type_is_accepted_in_two_clicks(world: World) {
     let served = served(world);
     let (visitor, reader) = (served.visitor("admin"), served.visitor("read"));
@@ -287,6 +306,7 @@ on_each_database!(
     flow_is_added_and_disabled,
     letters_are_discarded,
     only_counted_letters_are_discarded,
+    letter_without_a_flow_names_flows_of_its_topic,
     changed_type_is_accepted_in_two_clicks,
     changes_are_dismissed,
     waiting_posts_are_cancelled,

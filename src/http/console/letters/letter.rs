@@ -18,6 +18,7 @@ use crate::domain::api_token::TokenScope;
 use crate::domain::dead_letter::{DeadLetter, offending_place};
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::problem::Problem;
+use crate::domain::topic::TopicFilter;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
 
@@ -31,6 +32,8 @@ struct LetterPage {
     attempts: Vec<AttemptLine>,
     /// The flow as it is now.
     flow: Option<LetterFlow>,
+    /// Enabled flows that the topic of a message without a flow matches: code and link.
+    matching: Vec<(String, String)>,
     /// The message to change and test; none if it cannot be put into a form.
     test: Option<TestInputs>,
     rehearsal: Option<Rehearsal>,
@@ -58,8 +61,16 @@ impl LetterFlow {
     }
 }
 
+/// A dead letter, and the flows as they are now.
+struct FoundLetter {
+    letter: DeadLetter,
+    flow: Option<FlowRecord>,
+    /// Codes of the enabled flows that the topic of a message without a flow matches.
+    matching: Vec<String>,
+}
+
 impl LetterPage {
-    fn new(frame: PageFrame, letter: &DeadLetter, flow: Option<&FlowRecord>) -> Self {
+    fn new(frame: PageFrame, FoundLetter { letter, flow, matching }: &FoundLetter) -> Self {
         let detail = letter.detail.as_deref().unwrap_or_default();
         let place = offending_place(&letter.reason, detail, &letter.payload);
         let text = String::from_utf8(letter.payload.clone()).ok();
@@ -70,7 +81,8 @@ impl LetterPage {
             payload: ShownPayload::new(&letter.payload, place),
             is_utf8: text.is_some(),
             attempts: AttemptLine::of_column(letter.recent_attempts.as_deref()),
-            flow: flow.map(LetterFlow::new),
+            flow: flow.as_ref().map(LetterFlow::new),
+            matching: matching.iter().map(|code| (code.clone(), flow_link(code))).collect(),
             test: text
                 .filter(|text| text.len() <= MAX_EDITED_BYTES && is_whole && flow.is_some())
                 .map(|payload| TestInputs { topic: letter.topic.clone(), payload, left_out: None }),
@@ -83,10 +95,20 @@ impl LetterPage {
     }
 }
 
-async fn read(control: &Control, id: i64) -> Result<(DeadLetter, Option<FlowRecord>), ApiProblem> {
+async fn read(control: &Control, id: i64) -> Result<FoundLetter, ApiProblem> {
     let letter = control.dead_letter(id).await?;
-    let flow = control.flows().await?.into_iter().find(|flow| Some(flow.id) == letter.flow_id);
-    Ok((letter, flow))
+    let mut flows = control.flows().await?;
+    if letter.flow_id.is_none() {
+        flows.retain(|flow| matches(flow, &letter.topic));
+        let matching = flows.into_iter().map(|flow| flow.definition.code).collect();
+        return Ok(FoundLetter { letter, flow: None, matching });
+    }
+    let flow = flows.into_iter().find(|flow| Some(flow.id) == letter.flow_id);
+    Ok(FoundLetter { letter, flow, matching: Vec::new() })
+}
+
+fn matches(FlowRecord { definition, .. }: &FlowRecord, topic: &str) -> bool {
+    definition.is_enabled() && TopicFilter::parse(&definition.topic).is_ok_and(|filter| filter.matches(topic))
 }
 
 /// Shows a dead letter.
@@ -96,10 +118,7 @@ pub(in crate::http::console) async fn show(
 ) -> Result<Page, ConsoleError> {
     let id = visitor.query.number("id")?;
     let frame = visitor.frame(PART, format!("Dead letter {id}"));
-    let page = thread.run(async move |control| {
-        let (letter, flow) = read(control, id).await?;
-        Page::new(&LetterPage::new(frame, &letter, flow.as_ref()))
-    });
+    let page = thread.run(async move |control| Page::new(&LetterPage::new(frame, &read(control, id).await?)));
     Ok(page.await?)
 }
 
@@ -112,9 +131,11 @@ pub(in crate::http::console) async fn test(
     let id = fields.number("id")?;
     let frame = visitor.frame(PART, format!("Dead letter {id}"));
     let page = thread.run(async move |control| {
-        let (letter, flow) = read(control, id).await?;
-        let page = LetterPage::new(frame, &letter, flow.as_ref());
-        let Some(flow) = &flow else { return Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page) };
+        let found = read(control, id).await?;
+        let page = LetterPage::new(frame, &found);
+        let Some(flow) = &found.flow else {
+            return Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page);
+        };
         let tried = tried(control, TestedFlow::Saved(flow, &FlowEdit::default()), &fields).await?;
         let Tried { status, problems, rehearsal, test } = tried;
         Page::with_status(status, &LetterPage { problems, rehearsal, test: Some(test), ..page })

@@ -97,8 +97,14 @@ fn stations(status: &GatewayStatus, actors: &[ActorLine]) -> Vec<Station> {
     let named = |name: &str| -> Vec<ActorLine> {
         actors.iter().filter(|actor| actor.name.starts_with(name)).cloned().collect()
     };
-    let station =
-        |name, purpose, actors| Station { name, purpose, class: "good", state: None, level: None, actors };
+    let station = |name, purpose, actors: Vec<ActorLine>| Station {
+        name,
+        purpose,
+        class: worst_class(&actors),
+        state: None,
+        level: None,
+        actors,
+    };
     let posts = status.outbox.as_ref().map(|outbox| format!("{} posts wait.", grouped(outbox.posts)));
     let held = status.breakers.len();
     vec![
@@ -141,6 +147,12 @@ fn stations(status: &GatewayStatus, actors: &[ActorLine]) -> Vec<Station> {
             ..station("Endpoints", "get the posts", Vec::new())
         },
     ]
+}
+
+/// The class of the actor that is worst off.
+fn worst_class(actors: &[ActorLine]) -> &'static str {
+    let has = |class: &str| actors.iter().any(|actor| actor.class() == class);
+    ["bad", "idle"].into_iter().find(|class| has(class)).unwrap_or("good")
 }
 
 fn broker_class(broker: &BrokerStatus) -> &'static str {
@@ -224,6 +236,28 @@ fn rate_text(per_second: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn station_is_as_its_worst_actor() {
+        let actor = |state: &str| ActorLine {
+            name: "delivery".to_owned(),
+            state: state.to_owned(),
+            since: String::new(),
+            depth: 0,
+            capacity: 1,
+            per_second: String::new(),
+            wait: String::new(),
+            handling: String::new(),
+            restarts: 0,
+        };
+        let class =
+            |states: &[&str]| worst_class(&states.iter().map(|state| actor(state)).collect::<Vec<_>>());
+        assert_eq!(class(&["running", "retrying", "starting"]), "bad");
+        assert_eq!(
+            [class(&["running", "starting"]), class(&["running"]), class(&[])],
+            ["idle", "good", "good"]
+        );
+    }
 
     #[test]
     fn times_and_rates_are_short() {

@@ -23,6 +23,7 @@ use crate::domain::outbox::PostPlace;
 use crate::domain::posting::breaker::BreakerState;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
+use crate::observe::metrics::AttemptOutcome;
 use crate::observe::{Telemetry, timestamp};
 
 /// The part of the console.
@@ -131,12 +132,7 @@ fn origins(telemetry: &Telemetry) -> Vec<OriginLine> {
     readings
         .map(|(origin, reading)| {
             let [delivered, failed @ ..] = reading.attempts;
-            let state = reading.breaker.map(|(state, _)| state);
-            let (name, class) = match state {
-                None | Some(BreakerState::Closed) => ("answers", "good"),
-                Some(BreakerState::HalfOpen) => ("is being tried", "idle"),
-                Some(BreakerState::Open) => ("fails", "bad"),
-            };
+            let (name, class) = origin_state(reading.breaker.map(|(state, _)| state), reading.last);
             OriginLine {
                 origin,
                 state: name,
@@ -147,6 +143,16 @@ fn origins(telemetry: &Telemetry) -> Vec<OriginLine> {
             }
         })
         .collect()
+}
+
+/// The state of an endpoint and its class. The last attempt says more than a breaker that is still closed.
+fn origin_state(breaker: Option<BreakerState>, last: Option<AttemptOutcome>) -> (&'static str, &'static str) {
+    match (breaker, last) {
+        (Some(BreakerState::HalfOpen), _) => ("is being tried", "idle"),
+        (Some(BreakerState::Open), _)
+        | (_, Some(AttemptOutcome::EndpointFault | AttemptOutcome::NoAnswer)) => ("fails", "bad"),
+        _ => ("answers", "good"),
+    }
 }
 
 impl WaitingLine {
@@ -305,4 +311,20 @@ pub(super) async fn cancel(
 
 fn done(what: &str, posts: u64) -> SeeOther {
     SeeOther(link(PART, [("done", what), ("posts", &posts.to_string())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_attempt_shows_before_the_breaker_opens() {
+        let state = |breaker, last| origin_state(breaker, last).0;
+        let closed = Some(BreakerState::Closed);
+        assert_eq!(state(closed, Some(AttemptOutcome::NoAnswer)), "fails");
+        assert_eq!(state(None, Some(AttemptOutcome::EndpointFault)), "fails");
+        assert_eq!(state(closed, Some(AttemptOutcome::MessageFault)), "answers");
+        assert_eq!(state(None, Some(AttemptOutcome::Delivered)), "answers");
+        assert_eq!(state(Some(BreakerState::Open), Some(AttemptOutcome::Delivered)), "fails");
+    }
 }

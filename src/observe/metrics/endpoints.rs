@@ -55,6 +55,8 @@ pub(super) type BreakerReading = (BreakerState, SystemTime);
 pub struct EndpointReading {
     /// Attempts by outcome.
     pub attempts: AttemptCounts,
+    /// Outcome of the last attempt.
+    pub last: Option<AttemptOutcome>,
     /// Duration of the attempts, in seconds.
     pub seconds: Histogram,
     /// `None` before the first failure.
@@ -63,7 +65,12 @@ pub struct EndpointReading {
 
 impl Default for EndpointReading {
     fn default() -> Self {
-        Self { attempts: AttemptCounts::default(), seconds: Histogram::new(DURATIONS), breaker: None }
+        Self {
+            attempts: AttemptCounts::default(),
+            last: None,
+            seconds: Histogram::new(DURATIONS),
+            breaker: None,
+        }
     }
 }
 
@@ -76,6 +83,7 @@ impl EndpointMetrics {
             None => endpoints.others.get_or_insert_default(),
         };
         count_outcome(&mut endpoint.attempts, outcome);
+        endpoint.last = Some(outcome);
         endpoint.seconds.observe_duration(took, 1);
     }
 
@@ -146,6 +154,7 @@ mod tests {
         let readings = endpoints.read();
         let [(name, one), (others, other)] = &readings[..] else { unreachable!("{readings:?}") };
         assert_eq!((name.as_str(), one.attempts, one.seconds.count()), ("http://host-1", [1, 0, 0, 2], 3));
+        assert_eq!(one.last, Some(AttemptOutcome::NoAnswer));
         assert_eq!((others.as_str(), other.attempts), (OTHERS, [0, 0, 0, 1]));
     }
 

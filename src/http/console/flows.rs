@@ -12,9 +12,7 @@ use super::page::{ConsoleError, Page, PageFrame, SeeOther, short_time};
 use super::shell::{command_line, shell_word};
 use super::visitor::{Submission, Visitor};
 use crate::control::view::json_text;
-use crate::control::{
-    Control, ControlError, EditedFlow, FlowEdit, FlowFilter, FlowOrder, FoundFlow, HistoryEntryView,
-};
+use crate::control::{Control, EditedFlow, FlowEdit, FlowFilter, FlowOrder, FoundFlow, HistoryEntryView};
 use crate::domain::api_token::TokenScope;
 use crate::domain::dead_letter::LetterFilter;
 use crate::domain::edit_history::EditedKind;
@@ -343,10 +341,11 @@ async fn set_enabled(
     let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
     let done = if enabled { "enabled" } else { "disabled" };
     let edit = FlowEdit { enabled: Some(enabled), ..FlowEdit::default() };
-    edit_as(&visitor, thread, fields, done, async move |control, fields| {
+    let edited = thread.run_as(&visitor.caller, async move |control| {
         Ok(control.edit_flows(&[fields.get("code").to_owned()], &edit).await?.pop())
-    })
-    .await
+    });
+    let edited = edited.await?.ok_or_else(ApiProblem::internal)?;
+    Ok(after_edit(&edited, done))
 }
 
 /// Gives a flow the columns that it had after an entry of its history.
@@ -355,22 +354,19 @@ pub(super) async fn roll_back(
     thread: Data<ApiThread>,
 ) -> Result<SeeOther, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Admin)?;
-    edit_as(&visitor, &thread, fields, "rolled_back", async move |control, fields| {
-        control.roll_back(fields.get("code"), fields.number("to")?).await.map(Some)
-    })
-    .await
-}
-
-async fn edit_as(
-    visitor: &Visitor,
-    thread: &ApiThread,
-    fields: Fields,
-    done: &'static str,
-    edit: impl AsyncFnOnce(&Control, &Fields) -> Result<Option<EditedFlow>, ControlError> + Send + 'static,
-) -> Result<SeeOther, ConsoleError> {
-    let edited =
-        thread.run_as(&visitor.caller, async move |control| Ok(edit(control, &fields).await?)).await?;
-    let edited = edited.ok_or_else(ApiProblem::internal)?;
+    let rolled_back = thread.run_as(&visitor.caller, async move |control| {
+        let code = fields.get("code");
+        // A removed flow is added again.
+        let was_enabled = control.flow(code).await.is_ok_and(|flow| flow.definition.is_enabled());
+        let edited = control.roll_back(code, fields.number("to")?).await?;
+        let done = match (was_enabled, control.flow(code).await?.definition.is_enabled()) {
+            (false, true) => "rolled_back_enabled",
+            (true, false) => "rolled_back_disabled",
+            _ => "rolled_back",
+        };
+        Ok((edited, done))
+    });
+    let (edited, done) = rolled_back.await?;
     Ok(after_edit(&edited, done))
 }
 
@@ -395,6 +391,13 @@ fn notice(query: &Fields) -> Option<String> {
         "removed" => "The flow was removed. Running gateways notice it within two seconds.".to_owned(),
         "known" => "The change is known from now on. The schema stays as it is.".to_owned(),
         "rolled_back" => format!("The flow is as it was. That counts from message {from} on."),
+        "rolled_back_enabled" => {
+            format!("The flow is as it was, and enabled again. That counts from message {from} on.")
+        }
+        "rolled_back_disabled" => format!(
+            "The flow is as it was, and disabled again. Messages from number {from} on become dead letters, and no new \
+             ones arrive."
+        ),
         "unchanged" => "Nothing was changed: the flow was like that already.".to_owned(),
         _ => return None,
     };

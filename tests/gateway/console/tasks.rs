@@ -141,6 +141,9 @@ fn flow_is_added_and_disabled(world: World) {
     assert!(visitor.page(location(&disabled)).contains("The flow is disabled"));
     assert!(visitor.page("/flows?state=disabled").contains("NEW/1 &#38;"));
     assert!(!visitor.page("/flows?state=enabled").contains("NEW/1"));
+    let added = value_of(&visitor.page("/flow?code=NEW%2F1+%26"), "to");
+    let back = visitor.submit("/flow/rollback", &[("code", "NEW/1 &"), ("to", &added)]);
+    assert!(visitor.page(location(&back)).contains("The flow is as it was, and enabled again."));
     assert_eq!(visitor.get("/flow?code=OLD").status, 404);
 
     let question = visitor.page("/flow/remove?code=NEW%2F1+%26");

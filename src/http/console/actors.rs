@@ -3,7 +3,7 @@
 use actix_web::web::Data;
 use askama::Template;
 
-use super::charts::grouped;
+use super::charts::{counted, grouped};
 use super::live_part::LivePart;
 use super::overview::bytes_text;
 use super::page::{ConsoleError, Page, PageFrame, short_time};
@@ -105,7 +105,9 @@ fn stations(status: &GatewayStatus, actors: &[ActorLine]) -> Vec<Station> {
         level: None,
         actors,
     };
-    let posts = status.outbox.as_ref().map(|outbox| format!("{} posts wait.", grouped(outbox.posts)));
+    let posts = status.outbox.as_ref().map(|outbox| {
+        format!("{} {}.", counted(outbox.posts, "post"), if outbox.posts == 1 { "waits" } else { "wait" })
+    });
     let held = status.breakers.len();
     vec![
         Station {

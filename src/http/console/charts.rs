@@ -53,7 +53,8 @@ pub(super) struct ValueChart {
     pub(super) last: String,
     pub(super) lowest: String,
     pub(super) highest: String,
-    pub(super) values: usize,
+    /// The number of values, in words.
+    pub(super) values: String,
     /// Times of the first and the last value.
     pub(super) from: String,
     pub(super) until: String,
@@ -71,7 +72,7 @@ impl ValueChart {
             svg: draw_line(&series.points, (low, high)).unwrap_or_default(),
             lowest: number_text(low),
             highest: number_text(high),
-            values: series.points.len(),
+            values: counted(series.points.len() as u64, "message"),
             from: time(series.points.first()),
             until: time(series.points.last()),
             name: series.name,

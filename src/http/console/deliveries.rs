@@ -69,6 +69,10 @@ struct OriginLine {
 struct WaitingLine {
     code: String,
     posts: String,
+    /// The number of posts, in words.
+    waiting: String,
+    /// The number of failed attempts of the first one, in words.
+    failed: String,
     view: DeliveriesView,
     oldest_at: String,
     next_attempt_at: String,
@@ -162,6 +166,8 @@ impl WaitingLine {
         let code = view.flow_code.clone().unwrap_or_default();
         Self {
             posts: grouped(view.posts),
+            waiting: counted(view.posts, "waiting post"),
+            failed: counted(view.attempts.into(), "failed attempt"),
             oldest_at: short_time(&view.oldest_at),
             next_attempt_at: attempt_time(&view.next_attempt_at),
             attempts,
@@ -181,7 +187,7 @@ impl PostLine {
             since: short_time(&view.created_at),
             next_attempt_at: attempt_time(&view.next_attempt_at),
             attempts: attempts.into_iter().rev().map(AttemptLine::new).collect(),
-            cancel_link: cancel_link(code, Some(&view.key)),
+            cancel_link: cancel_link(code, Some((&view.key, &view.message_id.to_string()))),
             post: view,
         }
     }
@@ -226,10 +232,10 @@ fn posts_link(code: &str) -> String {
     link(POSTS, [("flow", code)])
 }
 
-/// The question whether the posts of a flow, or the post with a key, are to be cancelled.
-fn cancel_link(code: &str, key: Option<&str>) -> String {
-    let key = key.map(|key| ("key_of_post", key));
-    link("/deliveries/cancel", [("flow", code)].into_iter().chain(key))
+/// The question whether the posts of a flow, or the post with a key and a sequence number, are to be cancelled.
+fn cancel_link(code: &str, post: Option<(&str, &str)>) -> String {
+    let post = post.into_iter().flat_map(|(key, number)| [("key_of_post", key), ("number", number)]);
+    link("/deliveries/cancel", [("flow", code)].into_iter().chain(post))
 }
 
 fn notice(query: &Fields) -> Option<String> {
@@ -255,7 +261,7 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
     visitor.require(TokenScope::Operate)?;
     let frame = visitor.frame(PART, "Cancel posts");
     let code = visitor.query.get("flow").to_owned();
-    let key = visitor.query.given("key_of_post");
+    let (key, number) = (visitor.query.given("key_of_post"), visitor.query.given("number"));
     let page = thread.run(async move |control| {
         let (posts, selected, back) = match &key {
             None => {
@@ -265,18 +271,24 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
             }
             Some(key) => (1, shell_word(key), posts_link(&code)),
         };
-        let posts = grouped(posts);
+        let posts = counted(posts, POST);
+        let what =
+            number.as_ref().map_or_else(|| posts.clone(), |number| format!("the post with number {number}"));
         let question = Question {
             frame,
             part_name: "Deliveries",
-            text: format!("Cancel {posts} posts of {code}?"),
+            text: format!("Cancel {what} of {code}?"),
             consequence:
-                "They are not posted. They become dead letters with the reason cancelled, which can be \
-                          replayed."
+                "What is cancelled is not posted. It becomes a dead letter with the reason cancelled, which \
+                          can be replayed."
                     .to_owned(),
             target: "/deliveries/cancel",
-            hidden: vec![("flow", code), ("key_of_post", key.unwrap_or_default())],
-            button: format!("Cancel {posts} posts"),
+            hidden: vec![
+                ("flow", code),
+                ("key_of_post", key.unwrap_or_default()),
+                ("number", number.unwrap_or_default()),
+            ],
+            button: format!("Cancel {posts}"),
             back,
             command: format!("mqtt-gateway deliveries cancel {selected} --yes"),
         };

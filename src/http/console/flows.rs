@@ -3,7 +3,7 @@
 use actix_web::web::Data;
 use askama::Template;
 
-use super::charts::{ValueChart, grouped};
+use super::charts::{ValueChart, counted, grouped};
 use super::drift::SeenFields;
 use super::fields::{Fields, link, link_with};
 use super::history::EditRow;
@@ -190,7 +190,7 @@ pub(super) async fn list(
             notice,
             orders: ORDERS,
             flows: found.flows.into_iter().map(FlowLine::new).collect(),
-            total: grouped(found.total as u64),
+            total: counted(found.total as u64, "flow"),
             is_filtered: filter != FlowFilter::default(),
             page,
             pages: found.total.div_ceil(PAGE_FLOWS),

@@ -490,7 +490,7 @@ def live_tail(browser: Browser, address: str, admin: str) -> None:
     check_page(page, "tail")
     page.get_by_role("button", name="Pause").click()
     publish("while paused")
-    expect(page.locator("[data-tail-state]")).to_contain_text("At least 1 messages")
+    expect(page.locator("[data-tail-state]")).to_contain_text("At least 1 message since then")
     page.get_by_role("button", name="Continue").click()
     publish("afterwards")
     expect(lines).to_have_count(2)

@@ -269,14 +269,20 @@ fn waiting_posts_are_cancelled(world: World) {
     let listed = document(&served.world, &["deliveries", "posts", "--flow", "POST"]);
     assert_eq!(listed["posts"][1]["message_id"], 2);
     let key = listed["posts"][1]["key"].as_str().unwrap();
-    let question = operator.page(&format!("/deliveries/cancel?flow=POST&key_of_post={key}"));
-    assert!(question.contains("Cancel 1 posts") && question.contains(key), "{question}");
+    let second = format!("/deliveries/cancel?flow=POST&key_of_post={key}&number=2");
+    assert!(posts.replace("&#38;", "&").contains(&format!("href=\"{second}\"")), "{posts}");
+    let question = operator.page(&second);
+    assert!(
+        question.contains("Cancel the post with number 2 of POST?") && question.contains(key),
+        "{question}"
+    );
+    assert!(question.contains(">Cancel 1 post<"), "{question}");
     operator.submit("/deliveries/cancel", &[("flow", "POST"), ("key_of_post", key)]);
     let letters = served.world.wait_for_dead_letters(1);
     assert_eq!(letters[0].payload, br#"{"second": 2}"#);
     let retried = operator.submit("/deliveries/retry", &[("flow", "POST")]);
     assert_eq!(location(&retried), "/deliveries?done=retried&posts=1");
-    assert!(operator.page("/deliveries/cancel?flow=POST").contains("Cancel 1 posts"));
+    assert!(operator.page("/deliveries/cancel?flow=POST").contains("Cancel 1 post of POST?"));
     let cancelled = operator.submit("/deliveries/cancel", &[("flow", "POST")]);
     assert!(operator.page(location(&cancelled)).contains("1 post became a dead letter."));
     let letters = served.world.wait_for_dead_letters(2);

@@ -59,7 +59,8 @@ class Tail {
   show({ lines, further }) {
     if (this.#paused) {
       this.#missed += lines.length;
-      this.#state.textContent = `Paused. At least ${this.#missed} messages since then.`;
+      const messages = this.#missed === 1 ? "message" : "messages";
+      this.#state.textContent = `Paused. At least ${this.#missed} ${messages} since then.`;
       return;
     }
     this.#state.textContent = "";

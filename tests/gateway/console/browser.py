@@ -466,6 +466,24 @@ def live_parts(browser: Browser, address: str, admin: str) -> None:
     console.close()
 
 
+def details_stay_open(browser: Browser, address: str, admin: str, root: str) -> None:
+    """Opened details keep their state and the focus when their part is made again."""
+    console = Console(browser, address)
+    page = console.page
+    console.log_in(admin)
+    page.goto("/deliveries")
+    summary = page.get_by_role("row").filter(has_text="POST").locator("summary")
+    summary.click()
+    page.evaluate("document.querySelector('[data-live]').id = 'old'")
+    console.publish(admin, f"{root}/post", "{}")
+    page.wait_for_selector("#old", state="detached")
+    expect(page.locator("details[data-key=POST]")).to_have_attribute("open", "")
+    expect(summary).to_be_focused()
+    summary.click()
+    expect(page.locator("details[open]")).to_have_count(0)
+    console.close()
+
+
 def live_tail(browser: Browser, address: str, admin: str) -> None:
     """The messages of a flow as they happen, with a pause. A hostile payload is text."""
     console = Console(browser, address)
@@ -510,6 +528,7 @@ def main() -> None:
         tokens(browser, address, admin, reader, expired)
         foreign_form(browser, address, admin, elsewhere)
         live_parts(browser, address, admin)
+        details_stay_open(browser, address, admin, root)
         live_tail(browser, address, admin)
         hostile_texts(browser, address, admin)
         brokers(browser, address, admin)

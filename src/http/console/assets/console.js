@@ -7,16 +7,28 @@ const MAX_LINES = 200;
 const parts = document.querySelectorAll("[data-live]");
 const tail = document.querySelector("[data-tail]");
 
-// What the parts should show. A part with the focus would lose it, so it waits.
+// What the parts should show. A part with the focus would lose it, so it waits, unless the focus is on its details.
 const wanted = new Map();
 
 function showParts() {
   for (const [name, html] of wanted) {
     const part = document.querySelector(`[data-live="${name}"]`);
-    if (part?.contains(document.activeElement)) continue;
+    const focused = part?.contains(document.activeElement) ? document.activeElement : null;
+    if (focused && !focused.matches("[data-key] > summary")) continue;
     wanted.delete(name);
     const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
-    if (part && fresh) part.replaceWith(document.adoptNode(fresh));
+    if (part && fresh) replacePart(part, document.adoptNode(fresh), focused?.parentElement.dataset.key);
+  }
+}
+
+// What was opened stays open, and the details with this key keep the focus.
+function replacePart(part, fresh, focusedKey) {
+  const opened = [...part.querySelectorAll("details[open]")].map((details) => details.dataset.key);
+  part.replaceWith(fresh);
+  for (const details of fresh.querySelectorAll("details[data-key]")) {
+    const { key } = details.dataset;
+    details.open = opened.includes(key);
+    if (key === focusedKey) details.querySelector("summary").focus({ preventScroll: true });
   }
 }
 

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 CHROMIUM = "/usr/bin/chromium"
 WIDE = {"width": 1280, "height": 900}
+MEDIUM = {"width": 1024, "height": 768}
 NARROW = {"width": 360, "height": 740}
 
 
@@ -102,6 +103,14 @@ def check_page(page: Page, what: str) -> None:
     )
     scrolls = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     assert not scrolls and not wide, (what, wide)
+    # A heading or a time has a line for each of its words at most.
+    broken = page.evaluate(
+        "[...document.querySelectorAll('th, td[data-label$=\"(UTC)\"]')].filter(({ firstChild: text }) => {"
+        " if (text?.nodeType !== Node.TEXT_NODE) return false;"
+        " const range = document.createRange(); range.selectNodeContents(text);"
+        " return range.getClientRects().length > text.data.trim().split(' ').length; }).map(e => e.outerHTML)"
+    )
+    assert not broken, (what, broken)
 
 
 def tokens(browser: Browser, address: str, admin: str, reader: str, expired: str) -> None:
@@ -382,6 +391,14 @@ def all_pages(browser: Browser, address: str, admin: str, pictures: Path | None)
                 if pictures:
                     page.screenshot(path=pictures / f"{what}-{name}-{scheme}.png", full_page=True)
             console.close()
+    medium = Console(browser, address, viewport=MEDIUM)
+    medium.log_in(admin)
+    for what in ("flows", "deliveries", "dead-letters", "drift", "history", "replicas"):
+        medium.page.goto(f"/{what}")
+        check_page(medium.page, f"{what}, medium")
+        if pictures:
+            medium.page.screenshot(path=pictures / f"{what}-medium-light.png", full_page=True)
+    medium.close()
     still = Console(browser, address, java_script_enabled=False)
     still.log_in(admin)
     still.page.goto("/flow?code=TEMP")

@@ -22,6 +22,9 @@ fn console_works_in_a_browser() {
     }
     // Nobody listens at this port.
     world.flow("POST", "post").posts_to("http://127.0.0.1:9/").insert(&world.sql);
+    world
+        .flow("PLANT_SOUTH_HALL_3_TEMPERATURES", "plant/south/hall-3/line-12/+/temperature/celsius")
+        .insert(&world.sql);
     let hostile = "<script>alert(1)</script>\"";
     world.flow(hostile, "evil/+").schema(r#"{"value": "number"}"#).insert(&world.sql);
     let description = "<img src=x onerror=alert(2)>\u{202e}\u{1b}[31m";

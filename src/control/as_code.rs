@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::flows::WHAT;
 use super::{Control, ControlError};
-use crate::domain::flow_check::{FlowSet, check_flow, problems_of_new};
+use crate::domain::flow_check::{FlowSet, check_flow};
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::flow_file::{Exported, FileEntry, FileProblem, FlowFile};
 use crate::domain::masking::MaskedFlow;
@@ -166,7 +166,6 @@ impl Control {
                 continue;
             }
             let problems = check_flow(new, &set, &self.settings.http_route.networks);
-            let problems = if row.is_some() { problems } else { problems_of_new(problems) };
             plan.problems.extend(problems.iter().map(|problem| entry.located(problem)));
         }
     }

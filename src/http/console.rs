@@ -20,6 +20,7 @@ mod deliveries;
 mod demo;
 mod demo_access;
 mod drift;
+mod error_navigation;
 mod fields;
 mod flow_form;
 mod flow_removal;
@@ -45,10 +46,12 @@ mod visitor;
 
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
+use actix_web::{Resource, Route};
 
 pub(crate) use self::demo_access::DemoAccess;
 #[cfg(feature = "tools")]
 pub(crate) use self::demo_access::{DemoAction, DemoReport, FlowBalance};
+use self::error_navigation::with_navigation;
 use self::links::{page_of_button, without_query};
 pub(super) use self::live::LiveStreams;
 pub(super) use self::sessions::ConsoleSessions;
@@ -77,125 +80,84 @@ pub(super) fn routes(
         .add(("X-Content-Type-Options", "nosniff"))
         // Not `no-referrer`: forms would have no origin.
         .add(("Referrer-Policy", "same-origin"));
-    let page = |path: &str| {
+    let page = |path: &str, routes: Vec<Route>| {
         let page = web::resource(path).app_data(thread.clone()).app_data(sessions.clone());
-        let page = page.app_data(live.clone());
+        let page = page.app_data(live.clone()).app_data(PayloadConfig::new(MAX_FORM_BYTES));
         let page = demo.into_iter().fold(page, |page, demo| page.app_data(demo.clone()));
-        let page = page.app_data(PayloadConfig::new(MAX_FORM_BYTES));
-        page.wrap(from_fn(page::with_navigation)).wrap(headers.clone())
+        let page = routes.into_iter().fold(page, Resource::route);
+        page.wrap(from_fn(with_navigation)).wrap(headers.clone())
     };
+    let of_flow = || page_of_button("/flow", "/flows");
+    let of_broker = || page_of_button("/broker", "/brokers");
     let (show, act) = (web::get, web::post);
     config
-        .service(page("/").route(show().to(overview::show)))
+        .service(page("/", vec![show().to(overview::show)]))
         .service(
-            page("/login")
-                .app_data(PayloadConfig::new(MAX_LOGIN_BYTES))
-                .route(show().to(login::show))
-                .route(act().to(login::log_in)),
+            page("/login", vec![show().to(login::show), act().to(login::log_in)])
+                .app_data(PayloadConfig::new(MAX_LOGIN_BYTES)),
         )
-        .service(page("/enter").route(show().to(login::enter)))
-        .service(page("/logout").route(page_of_button("/", "/")).route(act().to(login::log_out)))
-        .service(page("/assets/{name}").route(show().to(assets::serve)))
-        .service(page("/live").route(show().to(live::follow)))
-        .service(page("/actors").route(show().to(actors::show)))
-        .service(page("/flows").route(show().to(flows::list)))
-        .service(page("/flow").route(show().to(flows::show)))
-        .service(page("/flow/enable").route(page_of_button("/flow", "/flows")).route(act().to(flows::enable)))
-        .service(
-            page("/flow/disable").route(page_of_button("/flow", "/flows")).route(act().to(flows::disable)),
-        )
-        .service(
-            page("/flow/rollback").route(page_of_button("/flow", "/flows")).route(act().to(flows::roll_back)),
-        )
-        .service(
-            page("/flow/test")
-                .route(without_query("/flows"))
-                .route(show().to(flow_form::show_test))
-                .route(act().to(flow_form::test)),
-        )
-        .service(
-            page("/flow/edit")
-                .route(without_query("/flows"))
-                .route(show().to(flow_form::show_edit))
-                .route(act().to(flow_form::edit)),
-        )
-        .service(page("/flow/new").route(show().to(flow_form::show_new)).route(act().to(flow_form::add)))
-        .service(
-            page("/flow/remove")
-                .route(show().to(flow_removal::confirm))
-                .route(act().to(flow_removal::remove)),
-        )
-        .service(page("/brokers").route(show().to(brokers::list)))
-        .service(page("/broker").route(show().to(brokers::show)))
-        .service(
-            page("/broker/test").route(page_of_button("/broker", "/brokers")).route(act().to(brokers::test)),
-        )
-        .service(
-            page("/broker/enable")
-                .route(page_of_button("/broker", "/brokers"))
-                .route(act().to(brokers::enable)),
-        )
-        .service(
-            page("/broker/disable")
-                .route(page_of_button("/broker", "/brokers"))
-                .route(act().to(brokers::disable)),
-        )
-        .service(
-            page("/broker/remove")
-                .route(show().to(brokers::confirm_removal))
-                .route(act().to(brokers::remove)),
-        )
-        .service(
-            page("/broker/edit").route(show().to(broker_form::show_edit)).route(act().to(broker_form::edit)),
-        )
-        .service(
-            page("/broker/new").route(show().to(broker_form::show_new)).route(act().to(broker_form::add)),
-        )
-        .service(page("/replicas").route(show().to(replicas::list)))
-        .service(page("/history").route(show().to(history::list)))
-        .service(page("/tokens").route(show().to(tokens::list)).route(act().to(tokens::add)))
-        .service(
-            page("/token/revoke")
-                .route(show().to(tokens::confirm_revocation))
-                .route(act().to(tokens::revoke)),
-        )
-        .service(page("/deliveries").route(show().to(deliveries::list)))
-        .service(page("/deliveries/posts").route(show().to(deliveries::list_posts)))
-        .service(
-            page("/deliveries/retry")
-                .route(page_of_button("/deliveries", "/deliveries"))
-                .route(act().to(deliveries::retry)),
-        )
-        .service(
-            page("/deliveries/cancel")
-                .route(show().to(deliveries::confirm))
-                .route(act().to(deliveries::cancel)),
-        )
-        .service(page("/drift").route(show().to(drift::list)))
-        .service(page("/drift/accept").route(show().to(drift::confirm)).route(act().to(drift::accept)))
-        .service(
-            page("/drift/dismiss").route(page_of_button("/drift", "/drift")).route(act().to(drift::dismiss)),
-        )
-        .service(page("/dead-letters").route(show().to(letters::list)))
-        .service(page("/dead-letter").route(show().to(letters::show)))
-        .service(
-            page("/dead-letter/test")
-                .route(page_of_button("/dead-letter", "/dead-letters"))
-                .route(act().to(letters::test)),
-        )
-        .service(
-            page("/dead-letters/replay")
-                .route(show().to(letters::confirm_replay))
-                .route(act().to(letters::replay)),
-        )
-        .service(
-            page("/dead-letters/discard")
-                .route(show().to(letters::confirm_discard))
-                .route(act().to(letters::discard)),
-        );
+        .service(page("/enter", vec![show().to(login::enter)]))
+        .service(page("/logout", vec![page_of_button("/", "/"), act().to(login::log_out)]))
+        .service(page("/assets/{name}", vec![show().to(assets::serve)]))
+        .service(page("/live", vec![show().to(live::follow)]))
+        .service(page("/actors", vec![show().to(actors::show)]))
+        .service(page("/flows", vec![show().to(flows::list)]))
+        .service(page("/flow", vec![show().to(flows::show)]))
+        .service(page("/flow/enable", vec![of_flow(), act().to(flows::enable)]))
+        .service(page("/flow/disable", vec![of_flow(), act().to(flows::disable)]))
+        .service(page("/flow/rollback", vec![of_flow(), act().to(flows::roll_back)]))
+        .service(page(
+            "/flow/test",
+            vec![without_query("/flows"), show().to(flow_form::show_test), act().to(flow_form::test)],
+        ))
+        .service(page(
+            "/flow/edit",
+            vec![without_query("/flows"), show().to(flow_form::show_edit), act().to(flow_form::edit)],
+        ))
+        .service(page("/flow/new", vec![show().to(flow_form::show_new), act().to(flow_form::add)]))
+        .service(page("/flow/remove", vec![show().to(flow_removal::confirm), act().to(flow_removal::remove)]))
+        .service(page("/brokers", vec![show().to(brokers::list)]))
+        .service(page("/broker", vec![show().to(brokers::show)]))
+        .service(page("/broker/test", vec![of_broker(), act().to(brokers::test)]))
+        .service(page("/broker/enable", vec![of_broker(), act().to(brokers::enable)]))
+        .service(page("/broker/disable", vec![of_broker(), act().to(brokers::disable)]))
+        .service(page("/broker/remove", vec![show().to(brokers::confirm_removal), act().to(brokers::remove)]))
+        .service(page("/broker/edit", vec![show().to(broker_form::show_edit), act().to(broker_form::edit)]))
+        .service(page("/broker/new", vec![show().to(broker_form::show_new), act().to(broker_form::add)]))
+        .service(page("/replicas", vec![show().to(replicas::list)]))
+        .service(page("/history", vec![show().to(history::list)]))
+        .service(page("/tokens", vec![show().to(tokens::list), act().to(tokens::add)]))
+        .service(page("/token/revoke", vec![show().to(tokens::confirm_revocation), act().to(tokens::revoke)]))
+        .service(page("/deliveries", vec![show().to(deliveries::list)]))
+        .service(page("/deliveries/posts", vec![show().to(deliveries::list_posts)]))
+        .service(page(
+            "/deliveries/retry",
+            vec![page_of_button("/deliveries", "/deliveries"), act().to(deliveries::retry)],
+        ))
+        .service(page(
+            "/deliveries/cancel",
+            vec![show().to(deliveries::confirm), act().to(deliveries::cancel)],
+        ))
+        .service(page("/drift", vec![show().to(drift::list)]))
+        .service(page("/drift/accept", vec![show().to(drift::confirm), act().to(drift::accept)]))
+        .service(page("/drift/dismiss", vec![page_of_button("/drift", "/drift"), act().to(drift::dismiss)]))
+        .service(page("/dead-letters", vec![show().to(letters::list)]))
+        .service(page("/dead-letter", vec![show().to(letters::show)]))
+        .service(page(
+            "/dead-letter/test",
+            vec![page_of_button("/dead-letter", "/dead-letters"), act().to(letters::test)],
+        ))
+        .service(page(
+            "/dead-letters/replay",
+            vec![show().to(letters::confirm_replay), act().to(letters::replay)],
+        ))
+        .service(page(
+            "/dead-letters/discard",
+            vec![show().to(letters::confirm_discard), act().to(letters::discard)],
+        ));
     if demo.is_some() {
-        config.service(page("/demo").route(show().to(demo::show))).service(
-            page("/demo/{action}").route(page_of_button("/demo", "/demo")).route(act().to(demo::act)),
-        );
+        let button = page_of_button("/demo", "/demo");
+        config.service(page("/demo", vec![show().to(demo::show)]));
+        config.service(page("/demo/{action}", vec![button, act().to(demo::act)]));
     }
 }

@@ -13,8 +13,8 @@ pub(super) fn flow_link(code: &str) -> String {
     link("/flow", [("code", code)])
 }
 
-/// Leads from the path of a button, which only forms ask for, to the page that has it: of the flow, broker or dead letter
-/// of the query, or of all.
+/// Leads from the path of a button, which only forms ask for, to the page that has it: that of the flow, broker or dead
+/// letter of the query, or that of all.
 pub(super) fn page_of_button(one: &'static str, all: &'static str) -> Route {
     web::get().to(move |visitor: Visitor| {
         let query = visitor.query.only(&["code", "id"]);

@@ -2,16 +2,13 @@
 
 use std::fmt;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{LOCATION, RETRY_AFTER};
-use actix_web::middleware::Next;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, Responder, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use askama::Template;
 
 use super::assets::ASSETS;
-use super::visitor::Visitor;
 use crate::control::ControlError;
 use crate::domain::api_token::TokenScope;
 use crate::domain::problem::{Problem, sentence};
@@ -221,7 +218,8 @@ impl ResponseError for ConsoleError {
     }
 }
 
-fn error_page(ApiProblem { details, .. }: &ApiProblem, frame: PageFrame) -> String {
+/// The text of an error page.
+pub(super) fn error_page(ApiProblem { details, .. }: &ApiProblem, frame: PageFrame) -> String {
     let page = ErrorPage {
         frame,
         detail: &details.detail,
@@ -229,24 +227,4 @@ fn error_page(ApiProblem { details, .. }: &ApiProblem, frame: PageFrame) -> Stri
         problems: &details.problems,
     };
     page.render().unwrap_or_default()
-}
-
-/// Adds the navigation to the error page of a visitor with a session.
-pub(super) async fn with_navigation(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let (request, response) = next.call(request).await?.map_into_boxed_body().into_parts();
-    let error = response.error().and_then(actix_web::Error::as_error::<ConsoleError>);
-    let page = match (error, request.extensions().get::<Visitor>()) {
-        (Some(ConsoleError::Failed(problem)), Some(visitor)) => {
-            Some(error_page(problem, visitor.frame("", problem.details.title)))
-        }
-        _ => None,
-    };
-    let response = match page {
-        Some(page) => response.set_body(BoxBody::new(page)),
-        None => response,
-    };
-    Ok(ServiceResponse::new(request, response))
 }

@@ -100,7 +100,7 @@ impl Tls {
             // The cell is still empty, because this code runs on one thread.
             Ok(roots) => drop(self.roots.set(roots)),
             Err(problem) if !self.logged.replace(true) => {
-                log::error!("{problem}. Endpoints with https cannot be reached");
+                log::error!("Endpoints with https cannot be reached. {problem}");
             }
             Err(_) => {}
         }
@@ -113,7 +113,7 @@ impl Tls {
     fn find(&self) -> Result<Roots, String> {
         let found = self.bundle.as_deref().map_or_else(load_native_certs, certificates_at);
         Roots::new(&found.certs).map_err(|error| {
-            let errors = found.errors.iter().map(|error| format!("; {error}")).collect::<String>();
+            let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
             let place = match &self.bundle {
                 Some(path) => format!(
                     "in {}; see REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, and that it is PEM",
@@ -121,7 +121,7 @@ impl Tls {
                 ),
                 None => "on this system; install ca-certificates or set SSL_CERT_FILE".to_owned(),
             };
-            format!("No usable root certificates {place}: {error}{errors}")
+            format!("No usable root certificates {place}: {error}. {}", errors.join("; "))
         })
     }
 

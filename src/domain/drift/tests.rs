@@ -129,11 +129,11 @@ fn many_quiet_flows_are_written_at_one_per_second() {
         let payload = Payload::parse(br#"{"a": 1}"#, &PayloadLimits::default()).unwrap();
         (0..FLOWS).for_each(|flow| observed.observe(flow, &payload, "t", 1));
         let seen = observed.take(Duration::from_secs(seconds), usize::MAX);
-        seen.iter().for_each(|seen| {
+        for seen in &seen {
             let mut log = FieldLog::default();
             log.merge(seen.clone(), &SchemaExpectation::new("{}"));
             observed.learn(seen.flow, &log);
-        });
+        }
         seen.len()
     };
     assert_eq!([0, 301, 999, 1_061].map(&mut written_at), [1_000, 0, 0, 1_000]);

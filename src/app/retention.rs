@@ -64,7 +64,6 @@ pub(super) async fn delete_old_rows(
             let ahead = with_timeout(answer_timeout(), oldest_row_ahead(database)).await?;
             if let Some(id) = ahead.filter(|_| ahead != known_ahead) {
                 log::warn!(
-                    id;
                     "DATA_MAX_AGE_SECONDS deletes nothing: row {id} of data, the first one, has a received_at that is \
                      more than a day ahead. Correct its time, or delete the row"
                 );

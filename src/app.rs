@@ -36,6 +36,7 @@ use self::startup::{prepare_database, register_start};
 use crate::actors::messages::{ReloadFlows, Shutdown};
 use crate::actors::supervisor::SupervisorActor;
 use crate::actors::{Directory, remember_panics};
+use crate::delivery::client::check_root_certificates;
 use crate::domain::identity::{Consent, StartRefusal};
 use crate::http::DemoAccess;
 use crate::inbox::{Inbox, InboxError};
@@ -303,6 +304,9 @@ async fn open_and_assemble(
     consent: Consent,
     observed: Arc<Telemetry>,
 ) -> Result<(Assembled, RegisteredStart, Inbox), StartError> {
+    if let Err(problem) = check_root_certificates(&settings.http_route) {
+        log::error!("Endpoints with https cannot be reached. {problem}");
+    }
     let stage = Stage::open(settings, observed)?;
     let inbox = stage.inbox.clone();
     let prepared = prepare_database(settings, &stage.observed).await?;

@@ -97,10 +97,6 @@ impl EndpointClients {
     #[must_use]
     pub fn new(timeout: Duration, route: &HttpRoute) -> Self {
         let tls = Rc::new(Tls::new(route.ca_bundle.clone()));
-        if route.ca_bundle.is_some() {
-            // The operator learns of a bundle that cannot be used before a post needs it.
-            tls.config();
-        }
         let targets = Targets::new(route.proxies.clone());
         let origins = OriginClients::new(timeout, Rc::clone(&tls), route.networks.clone());
         let options = OptionsCache::new(route.credentials.clone(), tls);

@@ -11,8 +11,9 @@ use serde_json::Value as Json;
 use super::format::timestamp;
 use super::length::cut;
 use crate::domain::invisible::{escape_in_json, is_invisible};
+use crate::domain::library_text::without_links;
 
-/// The logger name in the error file, part of its documented format.
+/// The logger name in the error file, part of its documented format. The targets of own records begin with it, too.
 const NAME: &str = "mqtt_gateway";
 /// Reserved fields of the JSON object. A key-value of a record must not replace them.
 const OWN_FIELDS: [&str; 4] = ["timestamp", "level", "target", "message"];
@@ -53,9 +54,11 @@ pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) ->
     escape_in_json(line)
 }
 
-/// Returns the message of a record, limited to `max_chars` characters.
+/// Returns the message of a record, limited to `max_chars` characters. A library's message loses links to documentation.
 pub(super) fn message(record: &Record<'_>, max_chars: usize) -> String {
-    cut(record.args().to_string(), max_chars)
+    let is_own = record.target().starts_with(NAME);
+    let text = if is_own { record.args().to_string() } else { without_links(record.args()) };
+    cut(text, max_chars)
 }
 
 /// `YYYY-MM-DD HH:MM:SS | LEVEL | mqtt_gateway | MESSAGE`, the message on one line.
@@ -236,6 +239,15 @@ mod tests {
             error_file(Level::Error, text, NaiveDateTime::default())
                 .ends_with(r"a\u{202e}b\u{2028}c\u{9b}d\u{e0041}")
         );
+    }
+
+    #[test]
+    fn lines_of_libraries_have_no_links() {
+        let text = "closed: https://docs.rs/rustls/index.html";
+        let line = with_record("sqlx_core::pool::inner", text, &[], human);
+        assert!(line.ends_with("sqlx_core::pool::inner closed"), "{line}");
+        let line = with_record("mqtt_gateway::intake", text, &[], human);
+        assert!(line.ends_with(text), "{line}");
     }
 
     #[test]

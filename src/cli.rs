@@ -13,6 +13,7 @@ mod dead_letters;
 mod deliveries;
 mod explain;
 mod flows;
+mod gateway_url;
 mod generate;
 mod history;
 mod input;

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::tail::own_url;
+use super::gateway_url::own_url;
 use crate::control::status::GatewayStatus;
 use crate::control::{Control, ControlError};
 use crate::domain::redaction::shown_url;

@@ -130,7 +130,7 @@ async fn replay(
     letters: LetterArguments,
     dry_run: bool,
 ) -> Result<CommandReport, ControlError> {
-    let (selection, is_confirmed) = letters.selection()?;
+    let (selection, is_confirmed) = letters.selection();
     let total = control.count_selected(&selection).await?;
     let by_ids = matches!(selection, LetterSelection::Ids(_));
     if !(dry_run || is_confirmed || by_ids || total == 0) {
@@ -171,7 +171,7 @@ pub(super) async fn replay_selected(
 }
 
 async fn discard(control: &Control, letters: LetterArguments) -> Result<CommandReport, ControlError> {
-    let (selection, is_confirmed) = letters.selection()?;
+    let (selection, is_confirmed) = letters.selection();
     let total = control.count_selected(&selection).await?;
     if !(is_confirmed || total == 0) {
         return Err(unconfirmed(total, "--yes deletes them; `export` with the same filter keeps a copy"));

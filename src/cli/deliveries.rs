@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::ask::ask_gateway;
+use super::gateway_url::parse_gateway_url;
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, fields, table, visible};
 use super::progress::CommandProgress;
@@ -46,7 +47,7 @@ enum DeliveriesAction {
         #[arg(long, value_name = "CODE")]
         flow: Option<String>,
         /// Gateway to ask for its breakers, as `http://HOST:PORT` [default: the one at `ADMIN_BIND`].
-        #[arg(long)]
+        #[arg(long, value_parser = parse_gateway_url)]
         url: Option<Url>,
     },
     /// List the waiting posts of a flow with their last attempts, in the order of their numbers.

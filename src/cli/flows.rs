@@ -70,7 +70,7 @@ enum FlowsAction {
         all: bool,
     },
     /// Add a flow. Refused if it cannot work.
-    #[command(after_help = edit::HELP)]
+    #[command(after_help = edit::HELP, mut_arg("topic", |topic| topic.required(true)), mut_arg("action", |action| action.required(true)))]
     Add {
         /// Unique name of the flow.
         code: String,

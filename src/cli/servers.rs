@@ -36,7 +36,7 @@ enum ServersAction {
         id: i64,
     },
     /// Add a broker.
-    #[command(after_help = edit::HELP)]
+    #[command(after_help = edit::HELP, mut_arg("host", |host| host.required(true)))]
     Add {
         #[command(flatten)]
         fields: ServerOptions,

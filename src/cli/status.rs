@@ -4,6 +4,7 @@ use clap::Args;
 use url::Url;
 
 use super::ask::ask_gateway;
+use super::gateway_url::parse_gateway_url;
 use super::operate;
 use super::output::{CommandReport, OutputOptions, document, fields, table, visible};
 use crate::control::status::{DatabaseStatus, GatewayStatus, StatusProblem, StatusView};
@@ -18,7 +19,7 @@ Exit codes: 0 no problem, 1 a problem or failure, 2 wrong settings or usage.";
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(super) struct StatusOptions {
     /// Address of a gateway, as `http://HOST:PORT` [default: from `ADMIN_BIND`].
-    #[arg(long)]
+    #[arg(long, value_parser = parse_gateway_url)]
     url: Option<Url>,
     #[command(flatten)]
     output: OutputOptions,

@@ -12,14 +12,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 use url::Url;
 
-pub(super) use self::watch::own_url;
 use self::watch::{Told, WatchedGateway};
+use super::gateway_url::{own_url, parse_gateway_url};
 use super::output::{error_document, error_text, visible};
 use super::{FAILURE, WRONG_SETTINGS, fatal};
 use crate::control::{ControlError, EVENT_HEAD, event_line, missed_line};
 use crate::domain::invisible::escape_in_json;
 use crate::domain::message_event::{EventFilter, MessageOutcome};
-use crate::domain::redaction::shown_url;
 use crate::domain::value_style::ValueStyle;
 use crate::http::StreamedEvent;
 use crate::observe::logging;
@@ -49,7 +48,7 @@ pub(super) struct TailOptions {
     #[arg(long, value_delimiter = ',', value_parser = outcome_parser())]
     outcome: Vec<MessageOutcome>,
     /// Address of a gateway, as `http://HOST:PORT` [default: from `ADMIN_BIND`]. May be repeated.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_gateway_url)]
     url: Vec<Url>,
     /// File with a token of the API. Without it, and without `MQTT_GATEWAY_TOKEN`, the command makes a token that
     /// permits reading for a minute, which needs the database of the settings.
@@ -159,10 +158,6 @@ fn watch_all(options: TailOptions, settings: &Settings) -> Result<Receiver<Told>
     let token = given_token(token_file)?;
     if url.is_empty() {
         url.push(own_url(settings)?);
-    }
-    if let Some(url) = url.iter().find(|url| url.scheme() != "http") {
-        let problem = format!("{} is no http address", shown_url(url.as_str()));
-        return Err(ControlError::invalid("--url", problem, "give it as http://HOST:PORT"));
     }
     let filter = EventFilter { flow: code, outcomes: outcome };
     let (sender, told) = sync_channel(MAX_UNPRINTED);

@@ -1,10 +1,10 @@
 //! Arguments that select dead letters.
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 
+use crate::control::LetterSelection;
 use crate::control::time_text::parse_time;
-use crate::control::{ControlError, LetterSelection};
 use crate::domain::dead_letter::{DeadLetterReason, LetterFilter};
 use crate::domain::topic::TopicFilter;
 
@@ -27,7 +27,7 @@ pub(super) struct LetterFilterArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<i64>,
     /// Text in topic, payload or detail.
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", value_parser = NonEmptyStringValueParser::new())]
     text: Option<String>,
 }
 
@@ -35,7 +35,11 @@ pub(super) struct LetterFilterArguments {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(super) struct LetterArguments {
     /// Ids of dead letters.
-    #[arg(value_name = "ID", conflicts_with_all = ["flow", "reason", "topic", "since", "until", "text", "all"])]
+    #[arg(
+        value_name = "ID",
+        conflicts_with_all = ["flow", "reason", "topic", "since", "until", "text", "all"],
+        required_unless_present_any = ["flow", "reason", "topic", "since", "until", "text", "all"]
+    )]
     ids: Vec<i64>,
     #[command(flatten)]
     filter: LetterFilterArguments,
@@ -50,24 +54,19 @@ pub(super) struct LetterArguments {
 impl LetterFilterArguments {
     pub(super) fn into_filter(self) -> LetterFilter {
         let Self { flow, reason, topic, since, until, text } = self;
-        let text = text.filter(|text| !text.is_empty());
         LetterFilter { flow, reason, topic, since_us: since, until_us: until, text, above: None, up_to: None }
     }
 }
 
 impl LetterArguments {
     /// The selection, and whether it is confirmed.
-    pub(super) fn selection(self) -> Result<(LetterSelection, bool), ControlError> {
-        let Self { ids, filter, all, yes } = self;
-        if !ids.is_empty() {
-            return Ok((LetterSelection::Ids(ids), yes));
-        }
-        let filter = filter.into_filter();
-        if filter.is_empty() && !all {
-            let remedy = "give ids, a condition such as --flow or --reason, or --all";
-            return Err(ControlError::invalid("ID", "no dead letter is selected", remedy));
-        }
-        Ok((LetterSelection::Filter(filter), yes))
+    pub(super) fn selection(self) -> (LetterSelection, bool) {
+        let Self { ids, filter, all: _, yes } = self;
+        let selection = match &ids[..] {
+            [] => LetterSelection::Filter(filter.into_filter()),
+            _ => LetterSelection::Ids(ids),
+        };
+        (selection, yes)
     }
 }
 

@@ -10,7 +10,18 @@ use super::{document, fails, succeeds};
 #[test]
 fn wrong_usage_and_settings_exit_with_code_2() {
     let mut world = World::without_broker(Backend::Sqlite, Broker::shared());
-    for arguments in [&["flows"][..], &["flows", "show"], &["flows", "validate"], &["servers", "show", "x"]] {
+    for arguments in [
+        &["flows"][..],
+        &["flows", "show"],
+        &["flows", "validate"],
+        &["flows", "add", "TEMP", "--action", "STORE_DB"],
+        &["flows", "add", "TEMP", "--topic", "t"],
+        &["servers", "show", "x"],
+        &["servers", "add", "--port", "1883"],
+        &["dead-letters", "replay", "--yes"],
+        &["dead-letters", "discard", "--text", ""],
+        &["status", "--url", "https://127.0.0.1"],
+    ] {
         assert_eq!(world.command(arguments).status.code(), Some(2), "{arguments:?}");
     }
     world.set("DATABASE_URL", "nonsense");

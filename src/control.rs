@@ -72,8 +72,11 @@ pub use rehearsal::{Rehearsal, TestHeader, TestMessage, TestRequest, TestRow};
 pub use servers::{EditedServer, ServerFields};
 pub use tokens::AddedToken;
 
+use std::sync::Mutex;
+
 use tokio::sync::OnceCell;
 
+use self::status::RejectedFlows;
 use crate::domain::edit_history::EditOrigin;
 use crate::settings::Settings;
 use crate::store::{self, Database};
@@ -92,6 +95,8 @@ pub struct Control {
     pub origin: EditOrigin,
     /// Read when the first version of a row is wanted.
     version_key: OnceCell<String>,
+    /// The last check of all flows.
+    rejected_flows: Mutex<RejectedFlows>,
 }
 
 impl Control {
@@ -108,19 +113,28 @@ impl Control {
             let problem = format!("lacks: {lacking}");
             return Err(ControlError::invalid("schema", problem, "run `mqtt-gateway migrate`"));
         }
-        Ok(Self { database, settings, origin, version_key: OnceCell::new() })
+        Ok(Self::new(database, settings, origin, OnceCell::new()))
     }
 
     /// The same use cases for edits by another, on the same connections.
     #[must_use]
     pub fn acting_as(&self, origin: EditOrigin) -> Self {
         let (database, settings) = (self.database.clone(), self.settings.clone());
-        Self { database, settings, origin, version_key: self.version_key.clone() }
+        Self::new(database, settings, origin, self.version_key.clone())
     }
 
     /// The same use cases on other connections. They may lead to another server, so nothing that was read is kept.
     fn with_database(&self, database: Database) -> Self {
         let (settings, origin) = (self.settings.clone(), self.origin.clone());
-        Self { database, settings, origin, version_key: OnceCell::new() }
+        Self::new(database, settings, origin, OnceCell::new())
+    }
+
+    fn new(
+        database: Database,
+        settings: Settings,
+        origin: EditOrigin,
+        version_key: OnceCell<String>,
+    ) -> Self {
+        Self { database, settings, origin, version_key, rejected_flows: Mutex::default() }
     }
 }

@@ -9,6 +9,7 @@ mod waits;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub(super) use database::RejectedFlows;
 pub use database::{DatabaseStatus, FlowsStatus, OutboxRows, RecentLetters};
 pub use gateway::{ActorStatus, BreakerStatus, BrokerStatus, GatewayStatus, InboxStatus, OutboxStatus};
 pub use problems::{StatusProblem, find_problems};

@@ -8,7 +8,7 @@ use super::message::FlowId;
 
 /// The columns of a flow that people write, as they are. Without a derived `Debug`, because URL and options may contain
 /// secrets.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct FlowDefinition {
     /// Unique name.
     pub code: String,

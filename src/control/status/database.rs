@@ -1,5 +1,8 @@
 //! What the database has, for all gateways.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::PoisonError;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -8,7 +11,8 @@ use crate::control::time_text::{parse_time, shown_time};
 use crate::control::view::{FlowVerdictView, LetterCountView};
 use crate::control::{CheckedFlow, Control, ControlError, NEWEST_LETTERS};
 use crate::domain::flow_check::{FlowSet, check_flow};
-use crate::domain::flow_definition::FlowRecord;
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::posting::address_guard::EndpointNetworks;
 use crate::domain::problem::Problem;
 use crate::inbox::avoided_filters;
 use crate::store;
@@ -44,6 +48,40 @@ pub struct FlowsStatus {
     pub rejected: Vec<FlowVerdictView>,
     /// Filters that the broker refuses, as far as this machine has the inbox.
     pub refused_filters: Vec<String>,
+}
+
+/// The flows that cannot work, as found in a table of flows. To check 10,000 flows takes a fifth of a second, and an open
+/// overview asks every few seconds.
+#[derive(Debug, Default)]
+pub(in crate::control) struct RejectedFlows {
+    hasher: RandomState,
+    /// Hash of the flows; `None` before the first check.
+    flows: Option<u64>,
+    unusable: usize,
+    named: Vec<FlowVerdictView>,
+}
+
+impl RejectedFlows {
+    /// Checks the flows, unless they are those of the last check.
+    fn check(&mut self, flows: &[FlowRecord], networks: &EndpointNetworks) {
+        let definitions: Vec<&FlowDefinition> = flows.iter().map(|flow| &flow.definition).collect();
+        let found = Some(self.hasher.hash_one(&definitions));
+        if self.flows == found {
+            return;
+        }
+        let set = FlowSet::new(definitions);
+        (self.flows, self.unusable, self.named) = (found, 0, Vec::new());
+        for flow in flows.iter().filter(|flow| flow.definition.is_enabled()) {
+            let mut problems = check_flow(&flow.definition, &set, networks);
+            problems.retain(Problem::is_error);
+            if !problems.is_empty() {
+                self.unusable += 1;
+                if self.named.len() < MAX_NAMED {
+                    self.named.push(FlowVerdictView::new(&CheckedFlow { flow: flow.clone(), problems }));
+                }
+            }
+        }
+    }
 }
 
 /// Posts that wait.
@@ -86,30 +124,19 @@ impl Control {
     }
 
     fn flows_status(&self, flows: &[FlowRecord]) -> FlowsStatus {
-        let set = FlowSet::new(flows.iter().map(|flow| &flow.definition));
-        let networks = &self.settings.http_route.networks;
-        let enabled = flows.iter().filter(|flow| flow.definition.is_enabled());
-        let mut status = FlowsStatus {
-            enabled: enabled.clone().count(),
-            disabled: flows.iter().filter(|flow| !flow.definition.is_enabled()).count(),
-            unusable: 0,
-            rejected: Vec::new(),
+        let mut rejected = self.rejected_flows.lock().unwrap_or_else(PoisonError::into_inner);
+        rejected.check(flows, &self.settings.http_route.networks);
+        let enabled = flows.iter().filter(|flow| flow.definition.is_enabled()).count();
+        FlowsStatus {
+            enabled,
+            disabled: flows.len().saturating_sub(enabled),
+            unusable: rejected.unusable,
+            rejected: rejected.named.clone(),
             refused_filters: avoided_filters(&self.settings.inbox.dir)
                 .unwrap_or_default()
                 .into_iter()
                 .take(MAX_NAMED)
                 .collect(),
-        };
-        for flow in enabled {
-            let mut problems = check_flow(&flow.definition, &set, networks);
-            problems.retain(Problem::is_error);
-            if !problems.is_empty() {
-                status.unusable += 1;
-                if status.rejected.len() < MAX_NAMED {
-                    status.rejected.push(FlowVerdictView::new(&CheckedFlow { flow: flow.clone(), problems }));
-                }
-            }
         }
-        status
     }
 }

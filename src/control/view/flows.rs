@@ -46,7 +46,7 @@ pub struct FlowDetailsView {
 }
 
 /// Whether a flow can work.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct FlowVerdictView {
     /// Code of the flow.
     pub code: String,

@@ -2,17 +2,19 @@
 
 use std::collections::HashSet;
 
+use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
 
 use super::fields::{Fields, link_with};
 use super::links::{broker_link, flow_link};
-use super::page::{ConsoleError, Page, PageFrame, short_time};
+use super::page::{ConsoleError, Page, PageFrame, conditions_or_problems, short_time};
 use super::shell::command_line;
 use super::visitor::Visitor;
 use crate::control::time_text::parse_time;
 use crate::control::{ControlError, HistoryEntryView};
 use crate::domain::edit_history::{EditedKind, HistoryFilter};
+use crate::domain::problem::Problem;
 use crate::http::api::thread::ApiThread;
 
 /// The part of the console.
@@ -29,6 +31,8 @@ const CONDITIONS: [&str; 5] = ["kind", "name", "by", "since", "until"];
 struct HistoryListPage {
     frame: PageFrame,
     query: Fields,
+    /// Of the conditions. With one, only the form is shown.
+    problems: Vec<Problem>,
     rows: Vec<EditRow>,
     is_filtered: bool,
     first: Option<String>,
@@ -113,7 +117,8 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
     let frame = visitor.frame(PART, "History");
     let query = visitor.query;
     let page = thread.run(async move |control| {
-        let filter = filter(&query)?;
+        let (filter, problems) = conditions_or_problems(filter(&query))?;
+        let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
         let before = query.number("before").ok();
         let mut entries = control.edits(&filter, before, PAGE_EDITS as u64 + 1).await?;
         let has_more = entries.len() > PAGE_EDITS;
@@ -127,15 +132,19 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
             let place = ("before".to_owned(), last.id.to_string());
             link_with(PART, &[conditions.as_slice(), &[place]].concat())
         });
-        Page::new(&HistoryListPage {
-            frame,
-            rows: entries.iter().map(row).collect(),
-            is_filtered: filter != HistoryFilter::default(),
-            first: before.map(|_| link_with(PART, &conditions)),
-            next,
-            command: command_line("history", &conditions),
-            query,
-        })
+        Page::with_status(
+            status,
+            &HistoryListPage {
+                frame,
+                problems,
+                rows: entries.iter().map(row).collect(),
+                is_filtered: filter != HistoryFilter::default(),
+                first: before.map(|_| link_with(PART, &conditions)),
+                next,
+                command: command_line("history", &conditions),
+                query,
+            },
+        )
     });
     Ok(page.await?)
 }

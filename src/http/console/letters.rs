@@ -4,6 +4,7 @@ mod letter;
 mod results;
 mod shown_payload;
 
+use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
 
@@ -11,7 +12,7 @@ pub(super) use self::letter::{show, test};
 pub(super) use self::results::{discard, replay, replay_caused};
 use super::charts::{counted, grouped};
 use super::fields::{Fields, link, link_with};
-use super::page::{ConsoleError, Page, PageFrame, short_time};
+use super::page::{ConsoleError, Page, PageFrame, conditions_or_problems, short_time};
 use super::shell::{command_line, shell_word};
 use super::visitor::Visitor;
 use crate::control::time_text::parse_time;
@@ -19,6 +20,7 @@ use crate::control::view::{LetterCountView, LetterSummaryView};
 use crate::control::{Control, ControlError, LetterSelection, NEWEST_LETTERS};
 use crate::domain::api_token::TokenScope;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterReason, LetterFilter};
+use crate::domain::problem::Problem;
 use crate::domain::topic::TopicFilter;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
@@ -46,6 +48,8 @@ const CONDITIONS: [&str; 7] = ["flow", "reason", "topic", "since", "until", "tex
 struct LetterListPage {
     frame: PageFrame,
     query: Fields,
+    /// Of the conditions. With one, only the form is shown.
+    problems: Vec<Problem>,
     reasons: Vec<&'static str>,
     heading: String,
     counts: CountedLetters,
@@ -150,7 +154,8 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
     let frame = visitor.frame(PART, "Dead letters");
     let query = visitor.query;
     let page = thread.run(async move |control| {
-        let filter = filter(&query)?;
+        let (filter, problems) = conditions_or_problems(filter(&query))?;
+        let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
         let before = query.number("before").ok();
         let counts = CountedLetters::read(control, &filter).await?;
         let searched = control.among_newest(&filter, before).await?;
@@ -165,21 +170,25 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
             let letter = LetterSummaryView::new(letter);
             LetterRow { link: letter_link(letter.id), at: short_time(&letter.occurred_at), letter }
         };
-        Page::new(&LetterListPage {
-            frame,
-            reasons: reasons(),
-            heading: counts.heading(),
-            counts,
-            links,
-            is_filtered: !filter.is_empty(),
-            letters: letters.iter().map(row).collect(),
-            first: before.map(|_| link_with(PART, &conditions)),
-            next,
-            replay_link: link_with("/dead-letters/replay", &conditions),
-            discard_link: link_with("/dead-letters/discard", &conditions),
-            command: command_line("dead-letters list", &conditions),
-            query,
-        })
+        Page::with_status(
+            status,
+            &LetterListPage {
+                frame,
+                problems,
+                reasons: reasons(),
+                heading: counts.heading(),
+                counts,
+                links,
+                is_filtered: !filter.is_empty(),
+                letters: letters.iter().map(row).collect(),
+                first: before.map(|_| link_with(PART, &conditions)),
+                next,
+                replay_link: link_with("/dead-letters/replay", &conditions),
+                discard_link: link_with("/dead-letters/discard", &conditions),
+                command: command_line("dead-letters list", &conditions),
+                query,
+            },
+        )
     });
     Ok(page.await?)
 }

@@ -112,6 +112,17 @@ impl Responder for Page {
     }
 }
 
+/// Conditions of a list. Those that cannot be used are none, with the problems for the page that shows the form again.
+pub(super) fn conditions_or_problems<T: Default>(
+    read: Result<T, ControlError>,
+) -> Result<(T, Vec<Problem>), ControlError> {
+    match read {
+        Ok(conditions) => Ok((conditions, Vec::new())),
+        Err(ControlError::Invalid { problems }) => Ok((T::default(), problems)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Leads to another page, after a form was accepted.
 #[derive(Debug)]
 pub(super) struct SeeOther(pub(super) String);

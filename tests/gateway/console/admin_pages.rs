@@ -96,7 +96,6 @@ fn history_is_selected_page_by_page(world: World) {
     assert!(reader.page("/history?kind=flow").contains("/flow?code=A"));
     assert!(reader.page("/history?by=token+50").contains("token 50"));
     assert!(reader.page("/history?since=2036-01-01").contains("No edit matches"));
-    assert_eq!(reader.get("/history?since=yesterday").status, 422);
     let listed = document(&served.world, &["history", "--kind", "server", "--limit", "1"]);
     assert_eq!(listed["history"][0]["edited_by"], "token 50");
     assert_eq!(listed["history"][0]["name"], "7");

@@ -232,6 +232,23 @@ fn error_pages_have_the_navigation_of_their_visitor() {
 }
 
 #[test]
+fn wrong_conditions_show_their_form_again() {
+    let served = served();
+    let visitor = served.visitor("read");
+    for (path, wrong) in [
+        ("/dead-letters?topic=a/%23/b&until=1h", "value=\"a/#/b\""),
+        ("/dead-letters?reason=none&until=1h", "reason: "),
+        ("/history?since=yesterday&until=1h", "value=\"yesterday\""),
+    ] {
+        let answer = visitor.get(path);
+        assert_eq!(answer.status, 422, "{path}");
+        for words in [wrong, "value=\"1h\"", "role=\"alert\""] {
+            assert!(answer.body.contains(words), "{path}: {words}: {}", answer.body);
+        }
+    }
+}
+
+#[test]
 fn session_ends_with_the_log_out() {
     let served = served();
     let visitor = served.visitor("read");

@@ -1,6 +1,7 @@
 //! A broker as its row defines it, unparsed.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use super::credential::Credential;
 use super::flow_definition::{keep_blank, keep_flag};
@@ -124,8 +125,10 @@ impl ServerDefinition {
                 "the host is empty",
                 "give the name or address of the broker",
             ));
-        } else if host.contains("://") || host.contains(char::is_whitespace) || host.contains('/') {
-            let problem = format!("{host:?} is no host");
+        } else if !is_host(host) {
+            // It may contain a password.
+            let shown = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            let problem = format!("{shown:?} is no host");
             let remedy = "give the name or address alone; the port and TLS have options of their own";
             problems.push(Problem::error("host", problem, remedy));
         }
@@ -135,6 +138,13 @@ impl ServerDefinition {
         }
         problems
     }
+}
+
+/// Whether a text may be a name or an address. An IPv6 address may have brackets and a zone.
+fn is_host(text: &str) -> bool {
+    let address = text.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
+    let is_name = |c: char| !c.is_whitespace() && !matches!(c, '/' | '@' | ':');
+    address.parse::<Ipv6Addr>().is_ok() || text.chars().all(is_name)
 }
 
 #[cfg(test)]
@@ -147,10 +157,10 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        for good in ["broker.example", "127.0.0.1", "::1"] {
+        for good in ["broker.example", "127.0.0.1", "::1", "[::1]", "fe80::1%eth0"] {
             assert_eq!(at(good).check(), []);
         }
-        for bad in ["", " ", "mqtt://broker", "broker 1", "broker/1"] {
+        for bad in ["", " ", "mqtt://broker", "broker 1", "broker/1", "broker:1883", "me:secret@broker"] {
             assert!(at(bad).check().first().is_some_and(Problem::is_error), "{bad}");
         }
     }

@@ -21,6 +21,9 @@ const MAX_AGE: Duration = Duration::from_secs(2);
 /// Time for which an unreachable database is not asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Name of the token of the settings, in the history.
+pub(super) const FILE_TOKEN: &str = "ADMIN_TOKEN_FILE";
+
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -32,7 +35,7 @@ pub struct Caller {
 
 impl Caller {
     fn of_file() -> Self {
-        Self { token: "ADMIN_TOKEN_FILE".to_owned(), scope: TokenScope::Admin }
+        Self { token: FILE_TOKEN.to_owned(), scope: TokenScope::Admin }
     }
 
     /// Whether the token is that of a command for one request. The command deletes it when the answer has begun.

@@ -64,6 +64,9 @@ pub struct EditedFlow {
     pub warnings: Vec<Problem>,
 }
 
+/// Highest sequence number that a new flow may begin after. It leaves more than any flow uses.
+const MAX_LAST_MSG_ID: i64 = 9_000_000_000_000_000_000;
+
 /// An edit of one row that is checked and not made yet.
 struct PlannedEdit<'f> {
     old: &'f FlowRecord,
@@ -92,6 +95,10 @@ impl Control {
     ) -> Result<EditedFlow, ControlError> {
         let flows = self.flows().await?;
         let last_msg_id = match last_msg_id {
+            Some(given) if !(0..=MAX_LAST_MSG_ID).contains(&given) => {
+                let remedy = format!("give a number from 0 to {MAX_LAST_MSG_ID}");
+                return Err(ControlError::invalid("last_msg_id", format!("{given} is out of range"), remedy));
+            }
             Some(given) => given,
             None => self.last_number_of_removed(code).await?.unwrap_or(0),
         };
@@ -263,12 +270,17 @@ pub enum ExpectedVersion {
     OneOf(Vec<String>),
 }
 
-/// The flow with the secrets of the row where the edit has `***`.
+/// The flow with the secrets of the row where the edit has `***`, in the form of the row.
 pub(super) fn restored(
     given: FlowDefinition,
     present: Option<&FlowDefinition>,
 ) -> Result<FlowDefinition, ControlError> {
-    MaskedFlow::given(given).restore(present).map_err(|problems| ControlError::Invalid { problems })
+    let restored = MaskedFlow::given(given).restore(present);
+    let restored = restored.map_err(|problems| ControlError::Invalid { problems })?;
+    Ok(match present {
+        Some(present) => restored.in_form_of(present),
+        None => restored,
+    })
 }
 
 /// The flows with these codes, once each, in the order in which the gateway locks them: so the two cannot deadlock.

@@ -146,7 +146,7 @@ impl Control {
         found.flow_after().ok_or_else(|| {
             let problem = format!("the flow was removed by entry {entry}");
             ControlError::invalid(
-                "--to",
+                "to",
                 problem,
                 "give the entry before, or remove it by `mqtt-gateway flows remove`",
             )
@@ -156,9 +156,10 @@ impl Control {
 
 fn restore(masked: &MaskedFlow, present: Option<&FlowDefinition>) -> Result<FlowDefinition, ControlError> {
     masked.restore(present).map_err(|mut problems| {
+        let command = if present.is_some() { "flows edit" } else { "flows add" };
         for problem in &mut problems {
             problem.remedy =
-                format!("the history holds no secrets: {}, by `mqtt-gateway flows edit`", problem.remedy);
+                format!("the history holds no secrets: {}, by `mqtt-gateway {command}`", problem.remedy);
         }
         ControlError::Invalid { problems }
     })

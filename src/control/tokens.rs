@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::access::FILE_TOKEN;
 use super::live::COMMAND_TOKENS;
 use super::{Control, ControlError};
 use crate::domain::api_token::{TokenHash, TokenScope, check_token_name, token_of};
@@ -37,6 +38,10 @@ impl Control {
             let problem = format!("{name:?} begins with {COMMAND_TOKENS:?}, as the tokens of commands do");
             return Err(ControlError::invalid("name", problem, "choose another name"));
         }
+        if name == FILE_TOKEN {
+            let problem = format!("the history shows edits by the token of the file {name} with this name");
+            return Err(ControlError::invalid("name", problem, "choose another name"));
+        }
         self.add_any_token(name, scope, expires_in).await
     }
 
@@ -49,8 +54,8 @@ impl Control {
     ) -> Result<AddedToken, ControlError> {
         check_token_name(name).map_err(|problem| ControlError::Invalid { problems: vec![problem] })?;
         if expires_in.is_some_and(|expires_in| expires_in.is_zero() || expires_in > MAX_EXPIRY) {
-            let remedy = "give a time from a second to 100 years, such as 90d";
-            return Err(ControlError::invalid("expires", "this is no life of a token", remedy));
+            let remedy = "give a time from a second to 100 years";
+            return Err(ControlError::invalid("expires_in_seconds", "this is no life of a token", remedy));
         }
         let known = self.tokens().await?;
         if known.iter().any(|token| token.name == name) {

@@ -87,7 +87,9 @@ pub fn token_of(random: &[u8; 32]) -> String {
 /// Checks the name of a new token.
 pub fn check_token_name(name: &str) -> Result<(), Problem> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if !name.is_empty() && name.chars().count() <= MAX_NAME_CHARS && name.chars().all(is_plain) {
+    // Clients take a path of dots alone for another one.
+    let has_more_than_dots = name.chars().any(|c| c != '.');
+    if has_more_than_dots && name.chars().count() <= MAX_NAME_CHARS && name.chars().all(is_plain) {
         return Ok(());
     }
     let remedy = format!("give 1 to {MAX_NAME_CHARS} letters, digits, dots, hyphens and underscores");

@@ -39,7 +39,7 @@ use std::io;
 use std::sync::Arc;
 
 use actix_web::middleware::{DefaultHeaders, from_fn};
-use actix_web::web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig};
+use actix_web::web::{self, Data, PathConfig, PayloadConfig, ServiceConfig};
 
 use self::description::ApiDescription;
 use self::problem::ApiProblem;
@@ -75,7 +75,6 @@ pub(super) fn routes(config: &mut ServiceConfig, api: &Api) {
         .app_data(api.thread.clone())
         .app_data(api.description.clone())
         .app_data(PayloadConfig::new(MAX_BODY_BYTES))
-        .app_data(QueryConfig::default().error_handler(|error, _| ApiProblem::bad_query(&error).into()))
         .app_data(PathConfig::default().error_handler(|_, _| ApiProblem::unknown_path().into()))
         .wrap(from_fn(gate::gate))
         .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))

@@ -4,6 +4,7 @@ mod access;
 mod description;
 mod drift;
 mod events;
+mod inputs;
 mod pages;
 mod stalled_clients;
 mod status;

@@ -1,10 +1,11 @@
 //! Bodies of requests.
 
+use std::fmt::Display;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use serde::de::{DeserializeOwned, Error};
@@ -22,15 +23,26 @@ pub(super) struct ApiBody(Bytes);
 impl ApiBody {
     /// Parses the body. The problem names the member at fault.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiProblem> {
-        let mut parser = serde_json::Deserializer::from_slice(&self.0);
-        let wrong = |problem: String| ApiProblem::bad_request(format!("body: {problem}"));
-        let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
-            let path = error.path().to_string();
-            let problem = error.into_inner();
-            wrong(if path == "." { problem.to_string() } else { format!("{path}: {problem}") })
-        })?;
-        parser.end().map_err(|error| wrong(error.to_string()))?;
-        Ok(parsed)
+        parse_object(&self.0).map_err(|problem| ApiProblem::bad_request(format!("body: {problem}")))
+    }
+}
+
+/// Parses an object. serde would also take an array, as the members in their order.
+fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err("an object is expected".to_owned());
+    }
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|error| located(&error))?;
+    parser.end().map_err(|error| error.to_string())?;
+    Ok(parsed)
+}
+
+/// The text of an error, with the member or parameter at fault.
+pub(super) fn located<E: Display>(error: &serde_path_to_error::Error<E>) -> String {
+    match error.path().to_string().as_str() {
+        "." => error.inner().to_string(),
+        path => format!("{path}: {}", error.inner()),
     }
 }
 
@@ -42,10 +54,14 @@ impl FromRequest for ApiBody {
         let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
         let is_json = essence.trim().eq_ignore_ascii_case("application/json");
+        let is_encoded = request.headers().contains_key(CONTENT_ENCODING);
         let bytes = Bytes::from_request(request, payload);
         Box::pin(async move {
             if !is_json {
                 return Err(ApiProblem::not_json());
+            }
+            if is_encoded {
+                return Err(ApiProblem::encoded());
             }
             bytes.await.map(Self).map_err(|error| match error.as_error::<PayloadError>() {
                 Some(PayloadError::Overflow) => ApiProblem::too_large(MAX_BODY_BYTES),
@@ -100,6 +116,17 @@ impl PartialSchema for JsonObject {
 
 impl ToSchema for JsonObject {}
 
+/// An object within a body.
+#[derive(Debug)]
+pub(super) struct Inner<T>(pub(super) T);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Inner<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        parse_object(text.get().as_bytes()).map(Self).map_err(D::Error::custom)
+    }
+}
+
 /// A whole number. JSON Schema calls `1.0` one, too.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whole(pub(super) i64);
@@ -123,6 +150,15 @@ impl PartialSchema for Whole {
 }
 
 impl ToSchema for Whole {}
+
+/// A member that may be missing, and not null: its column cannot be cleared.
+pub(super) fn not_null<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
 
 /// A member that may be missing, or null to clear a column.
 #[derive(Debug, Default)]

@@ -1,13 +1,13 @@
 //! Waiting posts.
 
-use actix_web::web::{Data, Query, ServiceConfig};
+use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, get, post};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ApiAnswer;
 use super::body::{ApiBody, ApiText};
-use super::page::{PageQuery, PageRequest};
+use super::page::{ApiQuery, PageQuery, PageRequest};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::ControlError;
@@ -95,7 +95,7 @@ pub(super) async fn list_deliveries(
     thread: Data<ApiThread>,
     telemetry: Data<Telemetry>,
     page: PageRequest,
-    query: Query<DeliveriesQuery>,
+    ApiQuery(query): ApiQuery<DeliveriesQuery>,
 ) -> Result<ApiAnswer, ApiProblem> {
     let breakers = BreakerStatus::holding(&telemetry);
     thread

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::web::{Bytes, Data, Query, ReqData, ServiceConfig};
+use actix_web::web::{Bytes, Data, ReqData, ServiceConfig};
 use actix_web::{Error, HttpResponse, get};
 use futures_util::stream::poll_fn;
 use serde::{Deserialize, Deserializer, de};
@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
+use super::page::ApiQuery;
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::Caller;
@@ -77,11 +78,11 @@ struct StreamAccess {
 pub(super) async fn stream_events(
     thread: Data<ApiThread>,
     telemetry: Data<Telemetry>,
-    query: Query<EventsQuery>,
+    ApiQuery(query): ApiQuery<EventsQuery>,
     caller: ReqData<Caller>,
     token: ReqData<TokenHash>,
 ) -> Result<HttpResponse, ApiProblem> {
-    let EventsQuery { flow, outcome } = query.into_inner();
+    let EventsQuery { flow, outcome } = query;
     let token = Some(token.into_inner()).filter(|_| !caller.is_command());
     let access = StreamAccess { token, thread: thread.clone() };
     let filter = EventFilter { flow, outcomes: outcome };

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::body::{ApiText, Given, JsonObject, Whole};
+use super::body::{ApiText, Given, Inner, JsonObject, Whole, not_null};
 use crate::control::FlowEdit;
 
 /// A flow to add.
@@ -38,11 +38,17 @@ pub(super) struct NewFlowBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct FlowPatch {
     /// MQTT topic filter.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
     topic: Option<ApiText>,
     /// `STORE_DB` or `POST_ENDPOINT`.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
     action: Option<ApiText>,
-    /// Required fields and their types, or a JSON Schema.
-    payload_schema: Option<JsonObject>,
+    /// Required fields and their types, or a JSON Schema; null requires nothing.
+    #[serde(default)]
+    #[schema(value_type = Option<JsonObject>)]
+    payload_schema: Given<JsonObject>,
     /// URL that messages are posted to; null clears it.
     #[serde(default)]
     #[schema(value_type = Option<ApiText>)]
@@ -55,9 +61,13 @@ pub(super) struct FlowPatch {
     #[serde(default)]
     #[schema(value_type = Option<ApiText>)]
     message_key: Given<ApiText>,
-    /// Text for people.
-    description: Option<ApiText>,
+    /// Text for people; null clears it.
+    #[serde(default)]
+    #[schema(value_type = Option<ApiText>)]
+    description: Given<ApiText>,
     /// Whether the flow gets messages.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
     enabled: Option<bool>,
 }
 
@@ -72,7 +82,8 @@ pub(super) struct FlowTestBody {
     /// Tests the newest message of the flow in the inbox of this gateway instead.
     pub(super) last: Option<bool>,
     /// Columns that count for this test only.
-    pub(super) draft: Option<FlowPatch>,
+    #[schema(value_type = Option<FlowPatch>)]
+    pub(super) draft: Option<Inner<FlowPatch>>,
     /// Whether the flow is not added yet, and has only the columns of `draft`.
     pub(super) new: Option<bool>,
 }
@@ -105,10 +116,10 @@ impl FlowPatch {
     pub(super) fn edit(self) -> FlowEdit {
         // An empty text clears a column.
         FlowEdit {
-            description: text(self.description),
+            description: self.description.or_cleared(String::new(), |description| description.0),
             topic: text(self.topic),
             action: text(self.action),
-            payload_schema: object(self.payload_schema),
+            payload_schema: self.payload_schema.or_cleared("{}".to_owned(), |schema| schema.0),
             endpoint_url: self.endpoint_url.or_cleared(String::new(), |url| url.0),
             options: self.options.or_cleared(String::new(), |options| options.0),
             message_key: self.message_key.or_cleared(String::new(), |key| key.0),

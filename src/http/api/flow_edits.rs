@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
-use super::body::ApiBody;
+use super::body::{ApiBody, Inner};
 use super::flow_bodies::{FlowPatch, FlowTestBody, NewFlowBody, Rollback};
 use super::history::EditHistoryPage;
 use super::page::{PageQuery, PageRequest, segment};
@@ -14,7 +14,7 @@ use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use super::versions::expected_version;
 use crate::control::view::{EditedFlowView, FlowVerdictView, RemovedFlowView};
-use crate::control::{Caller, EditPreview, FlowEdit, HistoryEntryView, Rehearsal, TestMessage};
+use crate::control::{Caller, ControlError, EditPreview, FlowEdit, HistoryEntryView, Rehearsal, TestMessage};
 use crate::domain::edit_history::EditedKind;
 
 /// Registers the routes.
@@ -50,9 +50,6 @@ pub(super) async fn add_flow(
         .run_as(&caller, async move |control| {
             let flow: NewFlowBody = body.parse()?;
             let (code, last_msg_id) = (flow.code.0.clone(), flow.last_msg_id.as_ref().map(|last| last.0));
-            if last_msg_id.is_some_and(|last| last < 0) {
-                return Err(ApiProblem::bad_request("body: last_msg_id: a number from 0 is expected"));
-            }
             let added = control.add_flow(&code, &flow.edit(), last_msg_id).await?;
             let location = format!("/api/v1/flows/{}", segment(&code));
             Ok(ApiAnswer::created(location, &EditedFlowView::new(&added)))
@@ -208,8 +205,14 @@ pub(super) async fn test_flow(
     thread
         .run(async move |control| {
             let FlowTestBody { topic, payload, last, draft, new } = body.parse()?;
-            let draft = draft.map(FlowPatch::edit).unwrap_or_default();
+            let draft = draft.map(|Inner(draft)| draft.edit()).unwrap_or_default();
             let message = if last == Some(true) {
+                if topic.is_some() || payload.is_some() || new == Some(true) {
+                    let problem = "the newest message has its own topic and payload, and needs a flow";
+                    return Err(
+                        ControlError::invalid("last", problem, "leave last, or the others, out").into()
+                    );
+                }
                 control.last_message(&control.flow(&code).await?.definition).await?
             } else {
                 TestMessage { topic, payload: payload.map(String::into_bytes), ..TestMessage::default() }
@@ -263,7 +266,12 @@ pub(super) async fn list_flow_history(
     thread
         .run(async move |control| {
             let limit = page.limit as u64 + 1;
-            let entries = control.history(EditedKind::Flow, &code, page.after()?, limit).await?;
+            let before = page.after()?;
+            let entries = control.history(EditedKind::Flow, &code, before, limit).await?;
+            if entries.is_empty() && before.is_none() {
+                // An unknown name is an error, an unedited row is none.
+                control.flow(&code).await?;
+            }
             let entries = entries.iter().map(HistoryEntryView::new).collect();
             Ok(ApiAnswer::new(&EditHistoryPage::new(&page, entries)))
         })

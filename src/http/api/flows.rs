@@ -1,12 +1,12 @@
 //! Flows.
 
 use actix_web::get;
-use actix_web::web::{Data, Path, Query, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ApiAnswer;
-use super::page::{PageQuery, PageRequest};
+use super::page::{ApiQuery, PageQuery, PageRequest};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::FlowFilter;
@@ -48,9 +48,9 @@ struct FlowsPage {
 pub(super) async fn list_flows(
     thread: Data<ApiThread>,
     page: PageRequest,
-    query: Query<FlowsQuery>,
+    ApiQuery(query): ApiQuery<FlowsQuery>,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let FlowsQuery { enabled, action, text } = query.into_inner();
+    let FlowsQuery { enabled, action, text } = query;
     let filter = FlowFilter { enabled, action, text, ..FlowFilter::default() };
     thread
         .run(async move |control| {

@@ -1,13 +1,13 @@
 //! Dead letters.
 
-use actix_web::web::{Data, Path, Query, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpResponse, get, post};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ApiAnswer;
-use super::body::{ApiBody, ApiText, Whole};
-use super::page::{PageQuery, PageRequest};
+use super::body::{ApiBody, ApiText, Inner, Whole};
+use super::page::{ApiQuery, PageQuery, PageRequest};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
 use crate::control::time_text::parse_time;
@@ -105,7 +105,8 @@ struct ReplayRequest {
     #[schema(value_type = Option<Vec<i64>>, max_items = 10_000)]
     ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
-    filter: Option<LetterQuery>,
+    #[schema(value_type = Option<LetterQuery>)]
+    filter: Option<Inner<LetterQuery>>,
     /// Selects all dead letters.
     all: Option<bool>,
     /// Tries each message and changes nothing.
@@ -120,7 +121,8 @@ struct DiscardRequest {
     #[schema(value_type = Option<Vec<i64>>, max_items = 10_000)]
     ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
-    filter: Option<LetterQuery>,
+    #[schema(value_type = Option<LetterQuery>)]
+    filter: Option<Inner<LetterQuery>>,
     /// Selects all dead letters.
     all: Option<bool>,
 }
@@ -180,9 +182,9 @@ pub(super) async fn list_letters(
 #[get("/dead-letters/counts")]
 pub(super) async fn count_letters(
     thread: Data<ApiThread>,
-    conditions: Query<LetterQuery>,
+    ApiQuery(conditions): ApiQuery<LetterQuery>,
 ) -> Result<ApiAnswer, ApiProblem> {
-    let filter = conditions.into_inner().filter()?;
+    let filter = conditions.filter()?;
     thread
         .run(async move |control| {
             let mut counts = control.dead_letter_counts(&filter).await?;
@@ -204,9 +206,9 @@ pub(super) async fn count_letters(
 #[get("/dead-letters/export")]
 pub(super) async fn export_letters(
     thread: Data<ApiThread>,
-    conditions: Query<LetterQuery>,
+    ApiQuery(conditions): ApiQuery<LetterQuery>,
 ) -> Result<HttpResponse, ApiProblem> {
-    let filter = conditions.into_inner().filter()?;
+    let filter = conditions.filter()?;
     thread
         .stream(async move |control, lines| {
             Ok(control.export(&filter, async |letter| lines.send(&LetterView::new(&letter)).await).await?)
@@ -294,20 +296,20 @@ pub(super) async fn discard_letters(
 
 fn selection(
     ids: Option<Vec<Whole>>,
-    filter: Option<LetterQuery>,
+    filter: Option<Inner<LetterQuery>>,
     all: Option<bool>,
 ) -> Result<LetterSelection, ApiProblem> {
-    let filter = filter.map(LetterQuery::filter).transpose()?;
-    match (ids, filter, all == Some(true)) {
+    let filter = filter.map(|Inner(filter)| filter.filter()).transpose()?;
+    let problem = match (ids, filter, all == Some(true)) {
         (Some(ids), None, false) if ids.len() <= MAX_IDS => {
-            Ok(LetterSelection::Ids(ids.iter().map(|id| id.0).collect()))
+            return Ok(LetterSelection::Ids(ids.iter().map(|id| id.0).collect()));
         }
-        (None, Some(filter), false) if !filter.is_empty() => Ok(LetterSelection::Filter(filter)),
-        (None, None, true) => Ok(LetterSelection::Filter(LetterFilter::default())),
-        _ => {
-            let problem = "this selects no dead letters";
-            let remedy = format!("give ids (at most {MAX_IDS}), or a filter with a condition, or all: true");
-            Err(ControlError::invalid("ids", problem, remedy).into())
-        }
-    }
+        (None, Some(filter), false) if !filter.is_empty() => return Ok(LetterSelection::Filter(filter)),
+        (None, None, true) => return Ok(LetterSelection::Filter(LetterFilter::default())),
+        (Some(ids), None, false) => format!("{} ids are too many", ids.len()),
+        (None, None | Some(_), false) => "this selects no dead letters".to_owned(),
+        _ => "this selects in more than one way".to_owned(),
+    };
+    let remedy = format!("give ids (at most {MAX_IDS}), or a filter with a condition, or all: true");
+    Err(ControlError::invalid("ids", problem, remedy).into())
 }

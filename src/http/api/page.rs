@@ -4,7 +4,6 @@ use std::future::{Ready, ready};
 use std::str::FromStr;
 
 use actix_web::dev::Payload;
-use actix_web::web::Query;
 use actix_web::{FromRequest, HttpRequest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +12,7 @@ use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
+use super::body::located;
 use super::problem::ApiProblem;
 
 /// Most rows of a page.
@@ -33,6 +33,24 @@ pub(super) struct PageQuery {
     after: Option<String>,
 }
 
+/// The parameters of a query.
+pub(super) struct ApiQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest for ApiQuery<T> {
+    type Error = ApiProblem;
+    type Future = Ready<Result<Self, ApiProblem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(parse_query(request.query_string()).map(Self))
+    }
+}
+
+/// Parses a query. The problem names the parameter at fault.
+fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiProblem> {
+    let parser = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+    serde_path_to_error::deserialize(parser).map_err(|error| ApiProblem::bad_query(located(&error)))
+}
+
 /// The page that a request asks for.
 #[derive(Debug)]
 pub(super) struct PageRequest {
@@ -45,11 +63,10 @@ pub(super) struct PageRequest {
 
 impl PageRequest {
     fn new(request: &HttpRequest) -> Result<Self, ApiProblem> {
-        let query = Query::<PageQuery>::from_query(request.query_string());
-        let PageQuery { limit, after } = query.map_err(|error| ApiProblem::bad_query(&error))?.into_inner();
+        let PageQuery { limit, after } = parse_query(request.query_string())?;
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(ApiProblem::bad_request(format!("query: limit: expected 1 to {MAX_LIMIT}")));
+            return Err(ApiProblem::bad_query(format!("limit: expected 1 to {MAX_LIMIT}")));
         }
         let (path, query) = (request.path().to_owned(), request.query_string().to_owned());
         Ok(Self { limit: limit.into(), after, path, query })
@@ -69,8 +86,7 @@ impl PageRequest {
         let others = form_urlencoded::parse(self.query.as_bytes());
         let others = others.filter(|(name, _)| !matches!(name.as_ref(), "limit" | "after"));
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(others).finish();
-        let conditions = Query::<T>::from_query(&query).map_err(|error| ApiProblem::bad_query(&error))?;
-        Ok(conditions.into_inner())
+        parse_query(&query)
     }
 
     /// The link to the next page, after the row with this key.
@@ -138,6 +154,12 @@ mod tests {
         assert_eq!(link, "/api/v1/flows?limit=2&text=a%26b&after=Nw");
         assert_eq!(page(&link).unwrap().after::<i64>().unwrap(), Some(7));
         assert!(page("/?after=eA").unwrap().after::<i64>().is_err());
+    }
+
+    #[test]
+    fn wrong_parameter_is_named() {
+        let problem = page("/?after=eA&limit=x").unwrap_err().to_string();
+        assert!(problem.starts_with("query: limit: "), "{problem}");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use actix_web::error::QueryPayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::Bytes;
@@ -86,8 +85,8 @@ impl ApiProblem {
     }
 
     /// The query breaks the description.
-    pub(super) fn bad_query(error: &QueryPayloadError) -> Self {
-        Self::bad_request(format!("query: {error}"))
+    pub(super) fn bad_query(problem: impl fmt::Display) -> Self {
+        Self::bad_request(format!("query: {problem}"))
     }
 
     /// The cursor of a page is none.
@@ -102,6 +101,13 @@ impl ApiProblem {
         let detail = "the body is not application/json";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
             .with_remedy("send JSON, with the header Content-Type: application/json")
+    }
+
+    /// A body that is compressed.
+    pub(super) fn encoded() -> Self {
+        let detail = "the body has the header Content-Encoding";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+            .with_remedy("send it without compression, and without this header")
     }
 
     /// A body that is too large.
@@ -177,7 +183,9 @@ impl ApiProblem {
     /// All turns are taken.
     pub(in crate::http) fn busy() -> Self {
         let detail = "too many requests are at work";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).with_retry(SOON)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+            .with_remedy("end streams that are not needed, or try again later")
+            .with_retry(SOON)
     }
 
     /// The request took too long. The host of the database may be gone, so this counts as an error of the database.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
-use super::body::{ApiBody, ApiText, Given, Whole};
+use super::body::{ApiBody, ApiText, Given, Whole, not_null};
 use super::page::{PageQuery, PageRequest, page_of};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -37,11 +37,13 @@ struct ServersPage {
     next: Option<String>,
 }
 
-/// The columns of a broker. `***` as the password stands for the present one; null clears a column.
+/// The columns of a broker. `***` as the password stands for the present one; null clears a column that may be empty.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerBody {
     /// Name or address.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
     host: Option<ApiText>,
     /// Port; 1883, with TLS 8883, if it is not given.
     #[serde(default)]
@@ -56,10 +58,16 @@ struct ServerBody {
     #[schema(value_type = Option<ApiText>)]
     password: Given<ApiText>,
     /// Whether the gateway uses it.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
     enabled: Option<bool>,
     /// Whether it comes before those that are no default.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
     is_default: Option<bool>,
     /// Whether the connection is encrypted.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
     tls: Option<bool>,
     /// PEM file with the authorities that sign its certificate.
     #[serde(default)]

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{delete, get, post};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::answer::ApiAnswer;
 use super::body::{ApiBody, Whole};
@@ -42,17 +45,25 @@ struct NewToken {
     expires_in_seconds: Option<Whole>,
 }
 
-/// The permissions of a token.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum NewTokenScope {
-    /// Reads everything but secrets.
-    Read,
-    /// Also replays, discards, retries, cancels, enables, disables, publishes and tests.
-    Operate,
-    /// Also edits flows, brokers and tokens.
-    Admin,
+/// The permissions of a new token.
+#[derive(Debug)]
+struct NewTokenScope(TokenScope);
+
+impl<'de> Deserialize<'de> for NewTokenScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let scope = TokenScope::from_name(&String::deserialize(deserializer)?);
+        scope.map(Self).ok_or_else(|| D::Error::custom("read, operate or admin is expected"))
+    }
 }
+
+impl PartialSchema for NewTokenScope {
+    fn schema() -> RefOr<Schema> {
+        let names = TokenScope::ALL.map(TokenScope::as_str);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).into()
+    }
+}
+
+impl ToSchema for NewTokenScope {}
 
 /// A token that was revoked.
 #[derive(Debug, Serialize, ToSchema)]
@@ -93,14 +104,9 @@ pub(super) async fn add_token(thread: Data<ApiThread>, body: ApiBody) -> Result<
     thread
         .run(async move |control| {
             let NewToken { name, scope, expires_in_seconds } = body.parse()?;
-            let scope = match scope {
-                NewTokenScope::Read => TokenScope::Read,
-                NewTokenScope::Operate => TokenScope::Operate,
-                NewTokenScope::Admin => TokenScope::Admin,
-            };
             let seconds = |whole: Whole| Duration::from_secs(u64::try_from(whole.0).unwrap_or(0));
             let expires_in = expires_in_seconds.map(seconds);
-            let added = control.add_token(&name, scope, expires_in).await?;
+            let added = control.add_token(&name, scope.0, expires_in).await?;
             Ok(ApiAnswer::created(format!("/api/v1/tokens/{name}"), &AddedTokenView::new(&added)))
         })
         .await

@@ -165,9 +165,9 @@ fn every_fault_has_problem_details() {
     let json = ["Content-Type: application/json"];
     for (body, words) in [
         ("{", "EOF"),
-        ("[]", "invalid length"),
+        ("[]", "an object is expected"),
         (r#"{"name": 1, "scope": "read"}"#, "name: invalid type"),
-        (r#"{"name": "a", "scope": "root"}"#, "scope: unknown variant"),
+        (r#"{"name": "a", "scope": "root"}"#, "scope: read, operate or admin"),
         (r#"{"name": "a", "scope": "read", "other": 1}"#, "unknown field `other`"),
         (r#"{"name": "a", "scope": "read"} x"#, "trailing"),
     ] {

@@ -26,6 +26,15 @@ impl Dialect {
         }
     }
 
+    /// Joins a table to the subquery before it. `MariaDB` may otherwise read the whole table, and compute the subquery
+    /// again for each row.
+    pub(crate) fn join_to_subquery(self) -> &'static str {
+        match self {
+            Self::MySql => "STRAIGHT_JOIN",
+            Self::Postgres | Self::Sqlite => "JOIN",
+        }
+    }
+
     /// Ends a `SELECT` that locks the rows it reads. On `SQLite` the transaction holds the only
     /// write lock already.
     pub(crate) fn for_update(self) -> &'static str {

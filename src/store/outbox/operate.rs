@@ -47,12 +47,13 @@ pub async fn waiting_deliveries(
     flow: Option<FlowId>,
 ) -> Result<Vec<WaitingDeliveries>, StoreError> {
     let condition = if flow.is_some() { "WHERE flow_id = ?" } else { "" };
+    let join = database.dialect.join_to_subquery();
     let sql = format!(
         "SELECT h.flow_id, h.row_count, COALESCE(f.code, o.flow_code) AS code, o.created_at, o.inbox_id, \
          o.inbox_offset, o.message_id, o.attempts, o.next_attempt_at, o.last_error, o.recent_attempts, h.owner \
          FROM (SELECT owner, flow_id, COUNT(*) AS row_count, MIN(message_id) AS lowest \
          FROM outbox {condition} GROUP BY owner, flow_id) AS h \
-         JOIN outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest \
+         {join} outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest \
          LEFT JOIN flows AS f ON f.id = h.flow_id ORDER BY h.flow_id, h.lowest, h.owner"
     );
     let rows = read(&database.connection, DOING, sql, flow.map(Value::from), waiting_row).await?;
@@ -73,10 +74,13 @@ pub async fn waiting_deliveries(
 /// The number of waiting posts, and when the oldest was numbered: microseconds since 1970, UTC. The oldest is the first
 /// of a flow, because reading the times of all rows would read the rows.
 pub async fn count_waiting(database: &Database) -> Result<(u64, Option<i64>), StoreError> {
-    let sql = "SELECT (SELECT COUNT(*) FROM outbox) AS row_count, (SELECT MIN(o.created_at) \
-               FROM (SELECT owner, flow_id, MIN(message_id) AS lowest FROM outbox GROUP BY owner, flow_id) AS h \
-               JOIN outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest) AS oldest";
-    let query = statement(database.dialect.backend(), sql.to_owned(), []);
+    let join = database.dialect.join_to_subquery();
+    let sql = format!(
+        "SELECT (SELECT COUNT(*) FROM outbox) AS row_count, (SELECT MIN(o.created_at) \
+         FROM (SELECT owner, flow_id, MIN(message_id) AS lowest FROM outbox GROUP BY owner, flow_id) AS h \
+         {join} outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest) AS oldest"
+    );
+    let query = statement(database.dialect.backend(), sql, []);
     let found = database.connection.query_one_raw(query).await.while_doing(DOING)?;
     let Some(row) = found else { return Ok((0, None)) };
     let posts: i64 = row.try_get("", "row_count").while_doing(DOING)?;

@@ -1,7 +1,7 @@
 //! A broker as its row defines it, unparsed.
 
+use core::net::Ipv6Addr;
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use super::credential::Credential;
 use super::flow_definition::{keep_blank, keep_flag};

@@ -50,7 +50,7 @@ pub struct FlowsStatus {
     pub refused_filters: Vec<String>,
 }
 
-/// The flows that cannot work, as found in a table of flows. To check 10,000 flows takes a fifth of a second, and an open
+/// The flows that cannot work, by the last check. A check of 10,000 flows takes a fifth of a second, and an open
 /// overview asks every few seconds.
 #[derive(Debug, Default)]
 pub(in crate::control) struct RejectedFlows {

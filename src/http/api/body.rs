@@ -118,9 +118,9 @@ impl ToSchema for JsonObject {}
 
 /// An object within a body.
 #[derive(Debug)]
-pub(super) struct Inner<T>(pub(super) T);
+pub(super) struct MemberObject<T>(pub(super) T);
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Inner<T> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for MemberObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         parse_object(text.get().as_bytes()).map(Self).map_err(D::Error::custom)

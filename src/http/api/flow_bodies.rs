@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::body::{ApiText, Given, Inner, JsonObject, Whole, not_null};
+use super::body::{ApiText, Given, JsonObject, MemberObject, Whole, not_null};
 use crate::control::FlowEdit;
 
 /// A flow to add.
@@ -83,7 +83,7 @@ pub(super) struct FlowTestBody {
     pub(super) last: Option<bool>,
     /// Columns that count for this test only.
     #[schema(value_type = Option<FlowPatch>)]
-    pub(super) draft: Option<Inner<FlowPatch>>,
+    pub(super) draft: Option<MemberObject<FlowPatch>>,
     /// Whether the flow is not added yet, and has only the columns of `draft`.
     pub(super) new: Option<bool>,
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::ApiAnswer;
-use super::body::{ApiBody, Inner};
+use super::body::{ApiBody, MemberObject};
 use super::flow_bodies::{FlowPatch, FlowTestBody, NewFlowBody, Rollback};
 use super::history::EditHistoryPage;
 use super::page::{PageQuery, PageRequest, segment};
@@ -205,7 +205,7 @@ pub(super) async fn test_flow(
     thread
         .run(async move |control| {
             let FlowTestBody { topic, payload, last, draft, new } = body.parse()?;
-            let draft = draft.map(|Inner(draft)| draft.edit()).unwrap_or_default();
+            let draft = draft.map(|MemberObject(draft)| draft.edit()).unwrap_or_default();
             let message = if last == Some(true) {
                 if topic.is_some() || payload.is_some() || new == Some(true) {
                     let problem = "the newest message has its own topic and payload, and needs a flow";

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ApiAnswer;
-use super::body::{ApiBody, ApiText, Inner, Whole};
+use super::body::{ApiBody, ApiText, MemberObject, Whole};
 use super::page::{ApiQuery, PageQuery, PageRequest};
 use super::problem::ApiProblem;
 use super::thread::ApiThread;
@@ -106,7 +106,7 @@ struct ReplayRequest {
     ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
     #[schema(value_type = Option<LetterQuery>)]
-    filter: Option<Inner<LetterQuery>>,
+    filter: Option<MemberObject<LetterQuery>>,
     /// Selects all dead letters.
     all: Option<bool>,
     /// Tries each message and changes nothing.
@@ -122,7 +122,7 @@ struct DiscardRequest {
     ids: Option<Vec<Whole>>,
     /// Conditions on dead letters.
     #[schema(value_type = Option<LetterQuery>)]
-    filter: Option<Inner<LetterQuery>>,
+    filter: Option<MemberObject<LetterQuery>>,
     /// Selects all dead letters.
     all: Option<bool>,
 }
@@ -296,10 +296,10 @@ pub(super) async fn discard_letters(
 
 fn selection(
     ids: Option<Vec<Whole>>,
-    filter: Option<Inner<LetterQuery>>,
+    filter: Option<MemberObject<LetterQuery>>,
     all: Option<bool>,
 ) -> Result<LetterSelection, ApiProblem> {
-    let filter = filter.map(|Inner(filter)| filter.filter()).transpose()?;
+    let filter = filter.map(|MemberObject(filter)| filter.filter()).transpose()?;
     let problem = match (ids, filter, all == Some(true)) {
         (Some(ids), None, false) if ids.len() <= MAX_IDS => {
             return Ok(LetterSelection::Ids(ids.iter().map(|id| id.0).collect()));

@@ -42,12 +42,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     let rules = BatchRules { processing, gauge: Arc::new(OutboxGauge::default()) };
 
-    for (offset, line) in (1..).zip(io::stdin().lock().lines()) {
+    for (offset, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
+        let line = line?;
         let record = Record {
             offset,
             received_at_us: started_at_us,
             topic: topic.clone(),
-            body: Body::Whole(line?.into_bytes()),
+            body: Body::Whole(line.strip_suffix(b"\r").unwrap_or(&line).to_vec()),
             delivery: DeliveryFacts::default(),
         };
         match process_flow_message(&database, &rules, flow.id, record).await {

@@ -29,7 +29,7 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
     qos: u8,
     /// Messages per second [default: as fast as the broker accepts them]
-    #[arg(long, value_name = "MSGS_PER_S", value_parser = positive)]
+    #[arg(long, value_name = "MSGS_PER_S", value_parser = parse_rate)]
     rate: Option<f64>,
     /// Action of the flows.
     #[arg(long, value_enum, default_value_t = ActionWord::Store)]
@@ -43,8 +43,8 @@ pub(super) struct BenchArguments {
     /// Drop that database first if it exists.
     #[arg(long)]
     yes: bool,
-    /// Keep the database at the end.
-    #[arg(long)]
+    /// Keep the database at the end. The limits are measured before only.
+    #[arg(long, requires = "database")]
     keep: bool,
     /// The broker: `mqtt://host:1883`, `mqtt://user:password@host:1883` [default: an embedded one]
     #[arg(long, value_name = "URL")]
@@ -65,6 +65,9 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     json: bool,
 }
+
+/// Lowest `--rate`. A measurement ends after a minute without progress.
+const MIN_RATE: f64 = 0.05;
 
 /// Action of the flows, as the command line names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,9 +115,9 @@ fn options(arguments: BenchArguments) -> BenchOptions {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => Err("expected a number above 0".to_owned()),
+        Ok(rate) if (MIN_RATE..=f64::MAX).contains(&rate) => Ok(rate),
+        _ => Err(format!("expected a number from {MIN_RATE}")),
     }
 }

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use actix::{Addr, Arbiter, System};
 
-pub(crate) use self::identity::directory_of_survey;
 use self::identity::{RegisteredStart, watch_place};
+pub(crate) use self::identity::{directory_of_survey, directory_without_inbox};
 pub use self::key_expiry::forget_expired_keys;
 pub use self::retire::{RetireOrder, Retired, retire};
 use self::signals::SignalAction;

@@ -18,6 +18,7 @@
 
 mod age_marks;
 mod boot;
+mod content;
 mod cursor;
 mod duplicate_filter;
 mod durable;
@@ -46,6 +47,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use self::boot::boot_id;
+pub use self::content::MetaOrigin;
 pub use self::error::{AppendError, Closed, InboxError};
 pub use self::intake::Intake;
 pub use self::kept_tables::KeptTables;
@@ -53,7 +55,7 @@ pub use self::meta::{InboxId, Registered};
 pub use self::newest::newest_record;
 pub use self::progress::InboxProgress;
 pub use self::reader::InboxReader;
-pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
+pub use self::recovery::{Damage, DamageKind, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::stats::{AppendRefusal, Unreleased};
 pub use self::subscriptions::{SubscriptionIdStore, avoided_filters};

@@ -70,6 +70,11 @@ pub(crate) fn directory_of_survey(settings: &Settings, found: &Survey) -> InboxD
     }
 }
 
+/// The state of an inbox directory without an inbox, in which a start would begin a new one.
+pub(crate) fn directory_without_inbox(settings: &Settings) -> InboxDirectory {
+    described(settings, "no inbox".to_owned(), None)
+}
+
 fn described(settings: &Settings, inbox_id: String, registration: Option<Registered>) -> InboxDirectory {
     let path = std::path::absolute(&settings.inbox.dir).unwrap_or_else(|_| settings.inbox.dir.clone());
     InboxDirectory {

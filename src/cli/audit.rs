@@ -3,6 +3,7 @@
 //! The audit is read-only and may run beside the gateway. Findings go to standard output, as a table or as one JSON
 //! object. Progress goes to standard error.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -88,7 +89,7 @@ async fn read(settings: &Settings, only: Option<&str>) -> Result<Facts, AuditErr
         return Err(AuditError::NoFlow(code.to_owned()));
     }
     if only.is_none() {
-        facts.inbox = inbox(settings, &database).await?;
+        add_inbox(settings, &database, &mut facts).await?;
     }
     Ok(facts)
 }
@@ -102,16 +103,22 @@ fn log_progress(logged_at: &mut Instant, progress: AuditProgress) {
 }
 
 /// Reads the inbox. The lanes are read before the log, so that no lane can be ahead of a log that grows meanwhile.
-async fn inbox(settings: &Settings, database: &Database) -> Result<Option<InboxFacts>, AuditError> {
+async fn add_inbox(settings: &Settings, database: &Database, facts: &mut Facts) -> Result<(), AuditError> {
     let dir: &Path = &settings.inbox.dir;
     let lanes = store::lane_rows(database).await?;
     let marks: Vec<u64> = lanes.iter().map(|lane| lane.next_offset).chain([0]).collect();
-    let Some(found) = survey(dir, &marks)? else { return Ok(None) };
-    Ok(Some(InboxFacts {
+    let inboxes: BTreeSet<&str> = lanes.iter().map(|lane| lane.inbox_id.as_str()).collect();
+    facts.known_inboxes = inboxes.len() as u64;
+    let Some(found) = survey(dir, &marks)? else {
+        facts.directory_without_inbox = Some(dir.display().to_string());
+        return Ok(());
+    };
+    facts.inbox = Some(InboxFacts {
         id: found.id.to_string(),
         in_use: super::check::inbox_holder(dir).is_some(),
         records: found.records,
         bytes: found.bytes,
+        is_meta_lost: found.is_meta_rebuilt,
         damages: found.damages,
         damaged_below: found.damaged_below,
         newest_base: found.newest_base,
@@ -119,7 +126,8 @@ async fn inbox(settings: &Settings, database: &Database) -> Result<Option<InboxF
         never_issued: found.never_issued,
         lanes: (0..found.lanes).map(|lane| lane_facts(&found, lane, &lanes)).collect(),
         mismatches: mismatches(settings, &found, database).await?,
-    }))
+    });
+    Ok(())
 }
 
 /// Returns the notices of the next start, or the reason why it would be refused.

@@ -54,9 +54,10 @@ pub(super) fn table(facts: &Facts, findings: &[Finding], out: &mut dyn Write) ->
         let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
-    match &facts.inbox {
-        Some(inbox) => write_inbox(inbox, out)?,
-        None => writeln!(out, "\ninbox: not checked")?,
+    match (&facts.inbox, &facts.directory_without_inbox) {
+        (Some(inbox), _) => write_inbox(inbox, out)?,
+        (None, Some(directory)) => writeln!(out, "\nthere is no inbox in {}", on_one_line(directory))?,
+        (None, None) => writeln!(out, "\ninbox: not checked for a single flow")?,
     }
     writeln!(out)?;
     for finding in findings {

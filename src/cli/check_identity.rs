@@ -3,7 +3,7 @@
 use std::io;
 
 use super::check::{CheckFailure, CheckReport};
-use crate::app::{directory_of_survey, volatile_file_system};
+use crate::app::{directory_of_survey, directory_without_inbox, volatile_file_system};
 use crate::domain::identity::{Consent, InboxDirectory, StartDecision, decide_start};
 use crate::inbox::survey;
 use crate::settings::Settings;
@@ -22,17 +22,25 @@ pub(super) async fn run(
             format!("INBOX_DIR is on {kind}: what it holds is lost with the machine or the container");
         report.warn(NAME, &warning)?;
     }
-    let found = match survey(&settings.inbox.dir, &[]) {
-        Ok(Some(found)) => found,
-        Ok(None) => return report.add(NAME, &Ok("will be chosen with a new inbox".to_owned())),
+    let (directory, belongs) = match survey(&settings.inbox.dir, &[]) {
+        Ok(Some(found)) => {
+            if found.is_meta_rebuilt {
+                report.warn(
+                    NAME,
+                    "The meta file of the inbox is lost: the start builds it again from the segments",
+                )?;
+            }
+            let belongs = format!("inbox {} and the database belong together", found.id);
+            (directory_of_survey(settings, &found), belongs)
+        }
+        Ok(None) => (directory_without_inbox(settings), "will be chosen with a new inbox".to_owned()),
         Err(error) => {
             return report.add(NAME, &Err(CheckFailure::new(&error, "allow this user to read INBOX_DIR")));
         }
     };
-    let directory = directory_of_survey(settings, &found);
     match compare(database, &directory).await {
         Ok(Some((decision, behind))) => {
-            report_decision(&directory, decision, report)?;
+            report_decision(belongs, decision, report)?;
             behind.iter().try_for_each(|lane| report.warn(NAME, lane))
         }
         Ok(None) => report.add(NAME, &Ok("will be registered with the first start".to_owned())),
@@ -64,17 +72,13 @@ async fn compare(
     Ok(Some((decide_start(directory, &registry, Consent::default(), &[]), behind)))
 }
 
-fn report_decision(
-    directory: &InboxDirectory,
-    decision: StartDecision,
-    report: &mut CheckReport<'_>,
-) -> io::Result<()> {
+fn report_decision(belongs: String, decision: StartDecision, report: &mut CheckReport<'_>) -> io::Result<()> {
     match decision {
         StartDecision::Register(registration) => {
             for notice in &registration.notices {
                 report.warn(NAME, &notice.to_string())?;
             }
-            report.add(NAME, &Ok(format!("inbox {} and the database belong together", directory.inbox_id)))
+            report.add(NAME, &Ok(belongs))
         }
         StartDecision::Watch(start) => {
             let warning = format!(

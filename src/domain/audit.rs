@@ -33,8 +33,12 @@ pub struct Facts {
     pub dead_letters: BTreeMap<String, u64>,
     /// Columns close to the end of their value range, as sentences.
     pub running_out: Vec<String>,
-    /// The inbox, if there is one.
+    /// The inbox, if there is one and it was asked for.
     pub inbox: Option<InboxFacts>,
+    /// `INBOX_DIR`, if there is no inbox in it.
+    pub directory_without_inbox: Option<String>,
+    /// Number of inboxes that have processed messages into this database.
+    pub known_inboxes: u64,
 }
 
 /// The facts of one flow.
@@ -144,6 +148,8 @@ named_enum! {
         RunningOut = "running_out",
         /// The inbox and the database do not match.
         Identity = "identity",
+        /// There is no inbox, although the database knows one.
+        NoInbox = "no_inbox",
         /// Parts of the log cannot be read.
         Damage = "damage",
         /// The database has a lower offset than the lane had committed.
@@ -184,6 +190,15 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     check_tables(facts, &mut findings);
     if let Some(inbox) = &facts.inbox {
         inbox::check(inbox, &mut findings);
+    }
+    if let Some(directory) = facts.directory_without_inbox.as_ref().filter(|_| facts.known_inboxes > 0) {
+        findings.look(
+            FindingKind::NoInbox,
+            format!(
+                "there is no readable inbox in INBOX_DIR {directory}, so its messages are not checked. Run the audit with the \
+                 settings of the gateway, where its inbox is"
+            ),
+        );
     }
     findings.all.sort_by_key(|finding| finding.severity);
     findings.all

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use super::content::{candidates, known_meta, segments_of};
 use super::cursor::CursorStep;
 use super::error::InboxError;
-use super::meta::{Meta, StoredMeta};
 use super::record;
-use super::survey::{open_segment, segments_of};
+use super::survey::open_segment;
 use crate::domain::message::{Body, Offset, Record};
 
 /// Most bytes that are read: the newest segments of a usual size.
@@ -18,10 +18,11 @@ pub fn newest_record(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Option
     if !dir.is_dir() {
         return Ok(None);
     }
-    let StoredMeta::Intact(meta) = Meta::load(dir)? else { return Ok(None) };
+    let candidates = candidates(dir)?;
+    let (Some(meta), _) = known_meta(dir, &candidates)? else { return Ok(None) };
     let mut limit = Offset::MAX;
     let mut read = 0;
-    for (base, path) in segments_of(dir, &meta.id)?.iter().rev() {
+    for (base, path) in segments_of(candidates, &meta.id).iter().rev() {
         let opened = match open_segment(&meta.id, *base, path, limit) {
             // The segment was released after the listing, and all older ones with it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,

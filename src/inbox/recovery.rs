@@ -10,14 +10,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::content::{Candidate, MetaOrigin, candidates, known_meta};
 use super::cursor::{Cursor, CursorStep};
 use super::duplicate_filter::DuplicateFilter;
 use super::durable;
 use super::error::InboxError;
-use super::meta::{META_FILE, Meta, StoredMeta};
+use super::meta::{META_FILE, Meta};
 use super::quarantine;
 use super::record::{self, Codec};
-use super::segment::{self, HEADER_BYTES, Segment, SegmentHeader, Walked};
+use super::segment::{HEADER_BYTES, Segment, Walked};
 use crate::domain::message::Offset;
 use crate::files;
 
@@ -42,20 +43,6 @@ impl RecoveryReport {
     pub fn is_clean(&self) -> bool {
         self.damages.is_empty() && matches!(self.meta, MetaOrigin::Created | MetaOrigin::Read)
     }
-}
-
-/// The origin of an inbox's id, lanes and next offsets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetaOrigin {
-    /// The directory was empty: a new inbox.
-    Created,
-    /// The meta file.
-    Read,
-    /// The meta file was lost and rebuilt from segment headers.
-    Rebuilt,
-    /// The meta file was lost and no segment header was intact. The inbox has a new id, and the old files are
-    /// in quarantine.
-    Replaced,
 }
 
 /// An unreadable byte range.
@@ -108,18 +95,15 @@ pub(super) struct Recovered {
     pub(super) redelivery: DuplicateFilter,
 }
 
-/// A segment file before the walk.
-struct Candidate {
-    base: Offset,
-    path: PathBuf,
-    /// The header, if it is intact and matches the file name.
-    header: Option<SegmentHeader>,
-}
-
 /// Walks through the directory and repairs it.
 pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
     let candidates = candidates(dir)?;
-    let (meta, origin) = find_meta(dir, lanes, &candidates)?;
+    let (known, origin) = known_meta(dir, &candidates)?;
+    let meta_file = dir.join(META_FILE);
+    if origin != MetaOrigin::Read && meta_file.exists() {
+        quarantine::move_file(dir, &meta_file)?;
+    }
+    let meta = known.unwrap_or_else(|| Meta::new(lanes));
     let mut recovery = LogRecovery {
         dir,
         codec: Codec::new(&meta.id),
@@ -137,43 +121,6 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
     recovery.redelivery.finish_recovery();
     let LogRecovery { segments, report, redelivery, .. } = recovery;
     Ok(Recovered { meta, segments, report, redelivery })
-}
-
-fn candidates(dir: &Path) -> Result<Vec<Candidate>, InboxError> {
-    let mut candidates = Vec::new();
-    for entry in fs::read_dir(dir).map_err(InboxError::io("list", dir))? {
-        let path = entry.map_err(InboxError::io("list", dir))?.path();
-        if let Some(base) = segment::base_of(&path) {
-            let header = SegmentHeader::read(&path)?.filter(|header| header.base == base);
-            candidates.push(Candidate { base, path, header });
-        }
-    }
-    candidates.sort_by_key(|candidate| candidate.base);
-    Ok(candidates)
-}
-
-fn find_meta(dir: &Path, lanes: u32, candidates: &[Candidate]) -> Result<(Meta, MetaOrigin), InboxError> {
-    let unusable = match Meta::load(dir)? {
-        StoredMeta::Intact(meta) if !is_outdated(&meta, candidates) => return Ok((meta, MetaOrigin::Read)),
-        StoredMeta::Intact(_) | StoredMeta::Corrupt => true,
-        StoredMeta::Missing => false,
-    };
-    if unusable {
-        quarantine::move_file(dir, &dir.join(META_FILE))?;
-    }
-    let highest = candidates.last().map_or(0, |candidate| candidate.base);
-    // The newest header belongs to the last start, even if other files were copied into the directory.
-    match candidates.iter().rev().find_map(|candidate| candidate.header) {
-        Some(header) => Ok((Meta::rebuilt(header.id, header.lanes, highest)?, MetaOrigin::Rebuilt)),
-        None if unusable || !candidates.is_empty() => Ok((Meta::new(lanes), MetaOrigin::Replaced)),
-        None => Ok((Meta::new(lanes), MetaOrigin::Created)),
-    }
-}
-
-/// Returns whether the meta file is an old copy: its offsets were issued since.
-fn is_outdated(meta: &Meta, candidates: &[Candidate]) -> bool {
-    let headers = candidates.iter().filter_map(|candidate| candidate.header);
-    headers.filter(|header| header.id == meta.id).any(|header| header.base >= meta.next_base)
 }
 
 struct LogRecovery<'a> {

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use super::content::{MetaOrigin, candidates, known_meta, segments_of};
 use super::cursor::{Cursor, CursorStep};
 use super::error::InboxError;
-use super::meta::{Meta, StoredMeta};
 use super::record::Codec;
-use super::segment::{self, HEADER_BYTES, Segment, SegmentHeader, Walked};
+use super::segment::{HEADER_BYTES, Segment, Walked};
 use super::{InboxId, InboxProgress, Registered};
 use crate::domain::message::Offset;
 
@@ -23,6 +23,8 @@ pub struct Survey {
     pub id: InboxId,
     /// Number of lanes.
     pub lanes: u32,
+    /// Whether the meta file is lost. Lanes and offsets are then those that the next start takes from the segments.
+    pub is_meta_rebuilt: bool,
     /// First offset that was never issued.
     pub never_issued: Offset,
     /// Registration of the last start.
@@ -45,16 +47,18 @@ pub struct Survey {
     pub waiting: BTreeMap<Offset, u64>,
 }
 
-/// Scans the log and counts the records at and above each of `marks`. Returns `None` if there is no inbox or
-/// its meta file is unreadable.
+/// Scans the log and counts the records at and above each of `marks`. Returns `None` if there is no inbox, or nothing
+/// of it can be read. The next start then begins a new one.
 pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError> {
     if !dir.is_dir() {
         return Ok(None);
     }
-    let StoredMeta::Intact(meta) = Meta::load(dir)? else { return Ok(None) };
+    let candidates = candidates(dir)?;
+    let (Some(meta), origin) = known_meta(dir, &candidates)? else { return Ok(None) };
     let mut survey = Survey {
         id: meta.id,
         lanes: meta.lanes,
+        is_meta_rebuilt: origin == MetaOrigin::Rebuilt,
         never_issued: meta.next_base,
         progress: InboxProgress::load(dir, &meta.id)?,
         registration: meta.registration,
@@ -66,7 +70,7 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
         damaged_below: 0,
         waiting: marks.iter().map(|mark| (*mark, 0)).collect(),
     };
-    let segments = segments_of(dir, &meta.id)?;
+    let segments = segments_of(candidates, &meta.id);
     let mut is_moving = false;
     for (index, (base, path)) in segments.iter().enumerate() {
         let limit = segments.get(index + 1).map_or(Offset::MAX, |(next, _)| *next);
@@ -79,24 +83,6 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
     }
     survey.newest_base = survey.newest_base.filter(|_| !is_moving);
     Ok(Some(survey))
-}
-
-/// Lists the segments of this inbox with an intact header, ordered by offset.
-pub(super) fn segments_of(dir: &Path, id: &InboxId) -> Result<Vec<(Offset, PathBuf)>, InboxError> {
-    let mut segments = Vec::new();
-    for entry in fs::read_dir(dir).map_err(InboxError::io("list", dir))? {
-        let path = entry.map_err(InboxError::io("list", dir))?.path();
-        let Some(base) = segment::base_of(&path) else { continue };
-        match SegmentHeader::read(&path) {
-            Ok(Some(header)) if header.base == base && header.id == *id => segments.push((base, path)),
-            // The file is damaged, incomplete or from another inbox; the next start handles it.
-            Ok(_) => {}
-            Err(InboxError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    segments.sort();
-    Ok(segments)
 }
 
 /// Opens a segment at its first record. Returns also its length.
@@ -143,7 +129,8 @@ impl Survey {
 mod tests {
     use super::*;
     use crate::domain::message::{DeliveryFacts, Publication};
-    use crate::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
+    use crate::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy, segment};
+    use std::path::PathBuf;
 
     fn open(dir: &Path) -> Inbox {
         let options = InboxOptions {
@@ -211,7 +198,27 @@ mod tests {
         }
         let found = survey(dir.path(), &[]).unwrap().unwrap();
         assert_eq!((found.newest_base, found.records), (None, 0));
+        fs::write(dir.path().join("meta"), "damaged").unwrap();
+        assert_eq!(survey(dir.path(), &[]).unwrap(), None);
         drop(inbox);
+    }
+
+    #[test]
+    fn segments_are_found_without_the_meta_file() {
+        for lose in
+            [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| fs::write(path, "x").unwrap()]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let inbox = open(dir.path());
+            append(&inbox, 100);
+            lose(&dir.path().join("meta"));
+            let before = files(dir.path());
+            let found = survey(dir.path(), &[]).unwrap().unwrap();
+            assert!(found.is_meta_rebuilt);
+            assert_eq!((found.id, found.lanes, found.records), (*inbox.id(), 3, 100));
+            assert!(found.never_issued > found.end);
+            assert_eq!(files(dir.path()), before);
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct InboxFacts {
     pub records: u64,
     /// Size of its segments in bytes.
     pub bytes: u64,
+    /// Whether its meta file is missing or cannot be read.
+    pub is_meta_lost: bool,
     /// Number of unreadable ranges that are followed by intact records.
     pub damages: u64,
     /// Upper bound of the offsets in unreadable ranges.
@@ -50,6 +52,13 @@ pub struct LaneFacts {
 pub(super) fn check(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     if inbox.damages > 0 {
         check_damage(inbox, findings);
+    }
+    if inbox.is_meta_lost {
+        findings.look(
+            FindingKind::Damage,
+            "the meta file of the inbox is missing or cannot be read: the next start builds it again from the segments"
+                .to_owned(),
+        );
     }
     for mismatch in &inbox.mismatches {
         findings.look(FindingKind::Identity, mismatch.clone());

@@ -185,6 +185,38 @@ fn lane_beyond_log_and_hole_are_found() {
 }
 
 #[test]
+fn missing_inbox_and_lost_meta_file_are_found() {
+    let mut world = World::on(Backend::Sqlite);
+    world.flow("F", "f").insert(&world.sql);
+    world.set("MQTT_CLIENT_ID", "audited");
+    let mut gateway = world.start_subscribed();
+    world.publish("f", r#"{"value": 1}"#);
+    world.wait_for_last_msg_id("F", 1);
+    gateway.kill();
+    let inbox = world.inbox_directory();
+    fs::write(inbox.join("meta"), "damaged").unwrap();
+    let audit = world.audit_with(&[]);
+    assert_eq!((audit.findings(), audit.code), (vec!["look damage".to_owned()], Some(0)));
+    assert_eq!(audit.report["inbox"]["records"], 1);
+
+    let other = world.directory().join("other");
+    world.set("INBOX_DIR", &other.display().to_string());
+    let audit = world.audit_with(&[]);
+    assert_eq!(audit.findings(), ["look no_inbox"]);
+    let detail = audit.report["findings"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("INBOX_DIR") && detail.contains("/other"), "{detail}");
+    let people = text_of(&world.command(&["audit"]));
+    assert!(people.contains("there is no inbox in "), "{people}");
+    assert!(text_of(&world.command(&["audit", "--flow", "F"])).contains("not checked for a single flow"));
+    let check = world.command(&["check"]);
+    let text = text_of(&check);
+    assert!(text.contains("MQTT_CLIENT_ID=audited has the inbox"), "{text}");
+    assert!(text.contains("but INBOX_DIR is no inbox. Set INBOX_DIR to the former"), "{text}");
+    assert_eq!(check.status.code(), Some(1));
+    assert!(!other.exists());
+}
+
+#[test]
 fn one_flow_alone_can_be_asked_for() {
     let world = healthy(Backend::MariaDb);
     world.flow("G", "g").insert(&world.sql);

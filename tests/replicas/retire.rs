@@ -310,6 +310,20 @@ fn unreachable_broker_is_named_others_drained() {
 }
 
 #[test]
+fn retirement_at_a_single_lost_broker_ends() {
+    let fleet = Fleet::with_flows(1);
+    let mut alone = fleet.replica(0, &[("FAILPOINTS", "broker-out-of-reach=return(15000)")]);
+    alone.start_subscribed();
+    alone.kill();
+    // A port without a listener.
+    fleet.world.sql.run("UPDATE mqtt_servers SET port = 9");
+    let output = alone.run(&["retire", "--last"]);
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("Could not reach the broker 1 (127.0.0.1:9)"), "{text}");
+}
+
+#[test]
 fn inboxless_replica_retires_under_load() {
     let fleet = Fleet::with_flows(4);
     let mut shards = fleet.shards(2);

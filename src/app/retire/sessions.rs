@@ -37,7 +37,7 @@ const CHECKS_AFTER_ANSWER: u32 = 5;
 /// Interval between two log lines about an unfinished drain.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Maximum wait for one of several brokers.
+/// Maximum wait for a broker.
 const OUT_OF_REACH: Duration = Duration::from_mins(1);
 
 /// All enabled brokers, or the wanted one.
@@ -96,10 +96,6 @@ impl Sessions {
     }
 
     async fn is_emptied(&self) -> bool {
-        if self.brokers.len() == 1 {
-            self.hand_over_and_drain().await;
-            return true;
-        }
         tokio::select! {
             () = self.hand_over_and_drain() => true,
             () = self.is_out_of_reach() => false,

@@ -163,9 +163,10 @@ fn refused_filter() -> Problem {
 }
 
 /// The order of a list of flows. Equal ones are ordered by code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FlowOrder {
     /// By code.
+    #[default]
     Code,
     /// The newest first.
     Newest,

@@ -20,7 +20,7 @@ pub struct EditPreview {
     pub counts_from: i64,
     /// Posts of the flow that wait, and would follow the new columns.
     pub waiting_posts: u64,
-    /// The newest dead letters of the flow that were tried.
+    /// The newest dead letters of the flow without a number that were tried.
     pub letters_tried: usize,
     /// Those of them that would be processed after the edit.
     pub letters_passing: usize,

@@ -61,7 +61,7 @@ impl Problem {
 pub fn sentence(text: &str) -> String {
     let mut rest = text.chars();
     let Some(first) = rest.next() else { return String::new() };
-    let end = if text.ends_with('.') { "" } else { "." };
+    let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
     format!("{}{}{end}", first.to_uppercase(), rest.as_str())
 }
 
@@ -80,5 +80,6 @@ mod tests {
     fn remedies_are_sentences() {
         assert_eq!(Problem::error("topic", "it is empty", "give a filter").advice(), "Give a filter.");
         assert_eq!((sentence(""), sentence("`run` it.")), (String::new(), "`run` it.".to_owned()));
+        assert_eq!(sentence("did you mean topic?"), "Did you mean topic?");
     }
 }

@@ -24,7 +24,7 @@ const LETTERS_AT_ONCE: usize = 32;
 pub struct PlanEffects {
     /// Posts of the flow that wait in the outbox.
     pub waiting_posts: u64,
-    /// The newest dead letters of the flow that were tried.
+    /// The newest dead letters of the flow without a number that were tried.
     pub letters_tried: usize,
     /// Those of them that would be processed now.
     pub letters_passing: usize,
@@ -75,7 +75,9 @@ impl Control {
         let flow = FlowRecord { definition: new.clone(), ..old.clone() };
         let filter = LetterFilter { flow: Some(old.definition.code.clone()), ..LetterFilter::default() };
         let letters = self.dead_letters(&filter, None, MAX_TRIED).await?;
-        let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+        // A message with a number was processed, and failed at its endpoint or was cancelled.
+        let refused = letters.iter().filter(|letter| letter.message_id.is_none());
+        let ids: Vec<i64> = refused.map(|letter| letter.id).collect();
         for ids in ids.chunks(LETTERS_AT_ONCE) {
             for letter in store::read_letters(&self.database, ids).await? {
                 effects.letters_tried += 1;
@@ -86,11 +88,10 @@ impl Control {
     }
 }
 
-/// Whether the flow would process the message of a dead letter. A message with a number failed at its endpoint.
+/// Whether the flow would process the message of a dead letter.
 fn would_pass(rules: &ProcessingRules, flow: &FlowRecord, letter: &DeadLetter) -> bool {
     let is_whole = letter.payload.len() as u64 == letter.payload_bytes;
     is_whole
-        && letter.message_id.is_none()
         && try_message(rules, &[flow], &letter.topic, &letter.payload)
             .iter()
             .all(|trial| trial.result.is_ok())

@@ -10,6 +10,7 @@ use super::links::flow_link;
 use super::page::{ConsoleError, Page, PageFrame, Reply, SeeOther, short_time};
 use super::shell::shell_word;
 use super::visitor::{Submission, Visitor};
+use crate::control::ControlError;
 use crate::control::view::{FlowDriftView, LoggedFieldView, json_text};
 use crate::control::{AcceptedDrift, ExpectedVersion, FlowDrift, PlannedAcceptance};
 use crate::domain::api_token::TokenScope;
@@ -78,6 +79,8 @@ pub(super) struct SeenFields {
 #[template(path = "drift_accept.html", config = "src/http/console/askama.toml")]
 struct AcceptPage {
     frame: PageFrame,
+    /// Whether the flow was changed after the question that was answered.
+    is_asked_again: bool,
     code: String,
     field: String,
     change: String,
@@ -192,6 +195,7 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
         let is_replay = letters.as_ref().is_some_and(|letters| letters.any);
         Page::new(&AcceptPage {
             frame,
+            is_asked_again: query.get("done") == "changed",
             before: json_text(flow.definition.payload_schema.as_deref().unwrap_or_default()),
             after: acceptance.schema.as_deref().map(json_text),
             effect: acceptance.effect,
@@ -228,10 +232,17 @@ pub(super) async fn accept(submission: Submission, thread: Data<ApiThread>) -> R
     let (visitor, fields) = submission.permitted(TokenScope::Admin)?;
     let expected = ExpectedVersion::OneOf(vec![fields.get("version").to_owned()]);
     let replays = fields.get("do") == "replay";
+    let (code, field) = (fields.get("code").to_owned(), fields.get("field").to_owned());
+    let again = link("/drift/accept", [("code", code.as_str()), ("field", &field), ("done", "changed")]);
     let accepted = thread.run_as(&visitor.caller, async move |control| {
-        Ok(control.accept_drift(fields.get("code"), fields.get("field"), &expected).await?)
+        match control.accept_drift(&code, &field, &expected).await {
+            Err(ControlError::Outdated { .. } | ControlError::Conflict { .. }) => Ok(None),
+            accepted => Ok(Some(accepted?)),
+        }
     });
-    let AcceptedDrift { edited, effect, letters } = accepted.await?;
+    let Some(AcceptedDrift { edited, effect, letters }) = accepted.await? else {
+        return Ok(Reply::See(SeeOther(again)));
+    };
     if let Some(filter) = letters.filter(|_| replays) {
         let selected = Fields::from_pairs(pairs(&filter));
         let frame = visitor.frame(PART, "Accepted and replayed");

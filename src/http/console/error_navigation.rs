@@ -3,6 +3,7 @@
 use actix_web::HttpMessage;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 
 use super::page::{ConsoleError, error_page};
@@ -17,7 +18,8 @@ pub(super) async fn with_navigation(
     let error = response.error().and_then(actix_web::Error::as_error::<ConsoleError>);
     let page = match (error, request.extensions().get::<Visitor>()) {
         (Some(ConsoleError::Failed(problem)), Some(visitor)) => {
-            Some(error_page(problem, visitor.frame("", problem.details.title)))
+            let is_form = request.method() == Method::POST;
+            Some(error_page(problem, visitor.frame("", problem.details.title), is_form))
         }
         _ => None,
     };

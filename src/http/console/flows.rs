@@ -8,11 +8,15 @@ use super::drift::SeenFields;
 use super::fields::{Fields, link, link_with};
 use super::history::EditRow;
 use super::links::flow_link;
-use super::page::{ConsoleError, Page, PageFrame, SeeOther, short_time};
+use super::page::{
+    ConsoleError, Page, PageFrame, SeeOther, conditions_or_problems, short_time, status_of, unknown_word,
+};
 use super::shell::{command_line, shell_word};
 use super::visitor::{Submission, Visitor};
 use crate::control::view::json_text;
-use crate::control::{Control, EditedFlow, FlowEdit, FlowFilter, FlowOrder, FoundFlow, HistoryEntryView};
+use crate::control::{
+    Control, ControlError, EditedFlow, FlowEdit, FlowFilter, FlowOrder, FoundFlow, HistoryEntryView,
+};
 use crate::domain::api_token::TokenScope;
 use crate::domain::dead_letter::LetterFilter;
 use crate::domain::edit_history::EditedKind;
@@ -55,6 +59,8 @@ struct FlowListPage {
     frame: PageFrame,
     notice: Option<String>,
     query: Fields,
+    /// Of the conditions. With one, only the form is shown.
+    problems: Vec<Problem>,
     orders: [(&'static str, &'static str, FlowOrder); 6],
     flows: Vec<FlowLine>,
     total: String,
@@ -153,6 +159,22 @@ struct LetterLink {
     link: String,
 }
 
+/// The filter and the order of a query.
+fn conditions(query: &Fields) -> Result<(FlowFilter, FlowOrder), ControlError> {
+    let state = query.get("state");
+    let (enabled, unusable) = match state {
+        "" => (None, false),
+        "enabled" => (Some(true), false),
+        "disabled" => (Some(false), false),
+        "unusable" => (None, true),
+        _ => return Err(unknown_word("state", state)),
+    };
+    let order = query.get("order");
+    let (.., order) =
+        ORDERS.into_iter().find(|(name, ..)| *name == order).ok_or_else(|| unknown_word("order", order))?;
+    Ok((FlowFilter { enabled, action: query.given("action"), text: query.given("text"), unusable }, order))
+}
+
 /// Shows the list.
 pub(super) async fn list(
     visitor: Visitor,
@@ -164,18 +186,8 @@ pub(super) async fn list(
     let query = visitor.query;
     let activity = telemetry.metrics.flows.activity();
     let page = thread.run(async move |control| {
-        let filter = FlowFilter {
-            enabled: match query.get("state") {
-                "enabled" => Some(true),
-                "disabled" => Some(false),
-                _ => None,
-            },
-            action: query.given("action"),
-            text: query.given("text"),
-            unusable: query.get("state") == "unusable",
-        };
-        let order = ORDERS.iter().find(|(name, ..)| *name == query.get("order"));
-        let order = order.map_or(FlowOrder::Code, |(.., order)| *order);
+        let ((filter, order), problems) = conditions_or_problems(conditions(&query))?;
+        let status = status_of(&problems);
         let page = query.number("page").ok().and_then(|page| usize::try_from(page).ok());
         let page = page.unwrap_or_default().clamp(1, MAX_PAGE);
         let place = ((page - 1) * PAGE_FLOWS, PAGE_FLOWS);
@@ -185,9 +197,10 @@ pub(super) async fn list(
             let page = ("page".to_owned(), page.to_string());
             link_with(PART, &[conditions.as_slice(), &[page]].concat())
         };
-        Page::new(&FlowListPage {
+        let list = FlowListPage {
             frame,
             notice,
+            problems,
             orders: ORDERS,
             flows: found.flows.into_iter().map(FlowLine::new).collect(),
             total: counted(found.total as u64, "flow"),
@@ -199,7 +212,8 @@ pub(super) async fn list(
             next: link_to(page + 1),
             command: list_command(&filter),
             query,
-        })
+        };
+        Page::with_status(status, &list)
     });
     Ok(page.await?)
 }

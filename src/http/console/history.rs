@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
 
 use super::fields::{Fields, link_with};
 use super::links::{broker_link, flow_link};
-use super::page::{ConsoleError, Page, PageFrame, conditions_or_problems, short_time};
+use super::page::{
+    ConsoleError, Page, PageFrame, conditions_or_problems, short_time, status_of, unknown_word,
+};
 use super::shell::command_line;
 use super::visitor::Visitor;
 use crate::control::time_text::parse_time;
@@ -103,8 +104,13 @@ fn filter(query: &Fields) -> Result<HistoryFilter, ControlError> {
         let time = query.given(field).map(|text| parse_time(&text)).transpose();
         time.map_err(|expected| ControlError::invalid(field, expected, "correct it, or leave it out"))
     };
+    let kind = query.get("kind");
+    let kind = match EditedKind::from_name(kind) {
+        None if !kind.is_empty() => return Err(unknown_word("kind", kind)),
+        kind => kind,
+    };
     Ok(HistoryFilter {
-        kind: EditedKind::from_name(query.get("kind")),
+        kind,
         name: Some(query.get("name").to_owned()).filter(|name| !name.is_empty()),
         by: query.given("by"),
         since_us: time("since")?,
@@ -118,7 +124,7 @@ pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Pa
     let query = visitor.query;
     let page = thread.run(async move |control| {
         let (filter, problems) = conditions_or_problems(filter(&query))?;
-        let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status = status_of(&problems);
         let before = query.number("before").ok();
         let mut entries = control.edits(&filter, before, PAGE_EDITS as u64 + 1).await?;
         let has_more = entries.len() > PAGE_EDITS;

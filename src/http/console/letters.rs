@@ -4,7 +4,6 @@ mod letter;
 mod results;
 mod shown_payload;
 
-use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use askama::Template;
 
@@ -12,10 +11,10 @@ pub(super) use self::letter::{show, test};
 pub(super) use self::results::{discard, replay, replay_caused};
 use super::charts::{counted, grouped};
 use super::fields::{Fields, link, link_with};
-use super::page::{ConsoleError, Page, PageFrame, conditions_or_problems, short_time};
+use super::page::{ConsoleError, Page, PageFrame, conditions_or_problems, short_time, status_of};
 use super::shell::{command_line, shell_word};
 use super::visitor::Visitor;
-use crate::control::time_text::parse_time;
+use crate::control::time_text::{parse_age, parse_time, shown_time};
 use crate::control::view::{LetterCountView, LetterSummaryView};
 use crate::control::{Control, ControlError, LetterSelection, NEWEST_LETTERS};
 use crate::domain::api_token::TokenScope;
@@ -149,13 +148,21 @@ fn selection(query: &Fields) -> Result<LetterSelection, ControlError> {
     Ok(LetterSelection::Ids(vec![query.number("id")?]))
 }
 
+/// The conditions with times in place of ages, which would select other letters later.
+fn at_fixed_times(query: Fields) -> Fields {
+    ["since", "until"].into_iter().fold(query, |query, field| match parse_time(query.get(field).trim()) {
+        Ok(at_us) if parse_age(query.get(field).trim()).is_ok() => query.with(field, shown_time(at_us)),
+        _ => query,
+    })
+}
+
 /// Shows the list.
 pub(super) async fn list(visitor: Visitor, thread: Data<ApiThread>) -> Result<Page, ConsoleError> {
     let frame = visitor.frame(PART, "Dead letters");
     let query = visitor.query;
     let page = thread.run(async move |control| {
         let (filter, problems) = conditions_or_problems(filter(&query))?;
-        let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status = status_of(&problems);
         let before = query.number("before").ok();
         let counts = CountedLetters::read(control, &filter).await?;
         let searched = control.among_newest(&filter, before).await?;
@@ -291,7 +298,7 @@ async fn confirm(
 ) -> Result<Page, ConsoleError> {
     visitor.require(TokenScope::Operate)?;
     let frame = visitor.frame(PART, format!("{verb} dead letters"));
-    let query = visitor.query;
+    let query = at_fixed_times(visitor.query);
     let page = thread.run(async move |control| -> Result<Page, ApiProblem> {
         let is_one = !query.get("id").is_empty();
         let conditions = query.only(&CONDITIONS);
@@ -337,6 +344,7 @@ fn selected_command(action: &str, option: &str, query: &Fields) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use chrono::Utc;
 
     #[test]
     fn queries_select_letters() {
@@ -351,6 +359,17 @@ mod tests {
         }
         assert_eq!(selection(&Fields::parse(b"id=7")).unwrap(), LetterSelection::Ids(vec![7]));
         assert!(selection(&Fields::parse(b"id=x")).is_err());
+    }
+
+    #[test]
+    fn ages_become_times() {
+        let query = at_fixed_times(Fields::parse(b"since=2026-01-01&until=%2015s&text=1h"));
+        assert_eq!((query.get("since"), query.get("text")), ("2026-01-01", "1h"));
+        let age_us = Utc::now().timestamp_micros() - parse_time(query.get("until")).unwrap();
+        assert!(age_us >= 15_000_000, "{query:?}");
+        assert_eq!(at_fixed_times(query.clone()), query);
+        let wrong = Fields::parse(b"since=soon");
+        assert_eq!(at_fixed_times(wrong.clone()), wrong);
     }
 
     #[test]

@@ -9,9 +9,9 @@ use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use askama::Template;
 
 use super::fields::Fields;
-use super::page::{ConsoleError, Page, PageFrame};
+use super::page::{ConsoleError, Page, PageFrame, SeeOther};
 use super::sessions::ConsoleSessions;
-use super::visitor::{Guest, Submission};
+use super::visitor::{Guest, Submission, Visitor};
 use crate::domain::api_token::{TokenHash, TokenScope};
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
@@ -68,9 +68,10 @@ pub(super) async fn log_in(
     }
 }
 
-/// Opens a session by the link of the start, which is valid once.
+/// Opens a session by the link of the start, which is valid once. Later it leads a visitor with a session to the console.
 pub(super) async fn enter(
     guest: Guest,
+    visitor: Option<Visitor>,
     sessions: Data<ConsoleSessions>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ConsoleError> {
@@ -78,6 +79,9 @@ pub(super) async fn enter(
     let old = guest.secret.as_deref();
     if let Some(cookie) = sessions.follow_link(query.get("link"), old, Instant::now()) {
         return Ok(opened(&guest, &sessions, &cookie, "/"));
+    }
+    if visitor.is_some() {
+        return Ok(SeeOther("/".to_owned()).respond_to(&request));
     }
     let problem = "This link was used, or is too old. Log in with a token.".to_owned();
     let page = Page::with_status(StatusCode::UNAUTHORIZED, &LoginPage::new("", Some(problem)))?;

@@ -123,6 +123,16 @@ pub(super) fn conditions_or_problems<T: Default>(
     }
 }
 
+/// The status of a list whose conditions have these problems.
+pub(super) fn status_of(problems: &[Problem]) -> StatusCode {
+    if problems.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }
+}
+
+/// The word of a condition is none of the form.
+pub(super) fn unknown_word(field: &'static str, word: &str) -> ControlError {
+    ControlError::invalid(field, format!("{word:?} is not one of the list"), "choose one of the list")
+}
+
 /// Leads to another page, after a form was accepted.
 #[derive(Debug)]
 pub(super) struct SeeOther(pub(super) String);
@@ -171,6 +181,8 @@ struct ErrorPage<'p> {
     detail: &'p str,
     remedy: Option<String>,
     problems: &'p [Problem],
+    /// Whether a form may succeed if it is sent again.
+    is_form_to_repeat: bool,
 }
 
 #[derive(Template)]
@@ -225,13 +237,15 @@ impl ResponseError for ConsoleError {
         if let Some(wait) = problem.response().headers().get(RETRY_AFTER) {
             response.insert_header((RETRY_AFTER, wait.clone()));
         }
-        response.content_type(HTML).body(error_page(problem, PageFrame::new(problem.details.title)))
+        response.content_type(HTML).body(error_page(problem, PageFrame::new(problem.details.title), false))
     }
 }
 
-/// The text of an error page.
-pub(super) fn error_page(ApiProblem { details, .. }: &ApiProblem, frame: PageFrame) -> String {
+/// The text of an error page, as the answer to a form or to another request.
+pub(super) fn error_page(problem: &ApiProblem, frame: PageFrame, is_form: bool) -> String {
+    let details = &problem.details;
     let page = ErrorPage {
+        is_form_to_repeat: is_form && problem.status_code().is_server_error(),
         frame,
         detail: &details.detail,
         remedy: details.remedy.as_deref().map(sentence),

@@ -120,6 +120,15 @@ function close() {
   source = null;
 }
 
+// A second click would send a form twice, and its answer would replace the first one, such as a token that is shown once.
+document.addEventListener("submit", (event) => {
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => {
+  for (const form of document.forms) delete form.dataset.sent;
+});
+
 if (parts.length || tail) {
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   document.addEventListener("focusout", () => setTimeout(showParts));

@@ -15,7 +15,7 @@ use super::shown_payload::ShownPayload;
 use crate::control::view::{LetterView, json_text};
 use crate::control::{Control, FlowEdit, Rehearsal};
 use crate::domain::api_token::TokenScope;
-use crate::domain::dead_letter::{DeadLetter, offending_place};
+use crate::domain::dead_letter::{DeadLetter, DeadLetterReason, offending_place};
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::problem::Problem;
 use crate::domain::topic::TopicFilter;
@@ -90,9 +90,17 @@ impl LetterPage {
             problems: Vec::new(),
             discard_link: link("/dead-letters/discard", [("id", id.as_str())]),
             command: format!("mqtt-gateway dead-letters show {id}"),
-            letter: LetterView::new(letter),
+            letter: letter_view(letter, flow.is_some()),
         }
     }
+}
+
+/// The letter with a remedy that does not need a flow which was removed.
+fn letter_view(letter: &DeadLetter, has_flow: bool) -> LetterView {
+    let view = LetterView::new(letter);
+    let is_removed = letter.flow_id.is_some() && !has_flow;
+    let remedy = if is_removed { Some(DeadLetterReason::FlowDeleted.remedy()) } else { view.remedy };
+    LetterView { remedy, ..view }
 }
 
 async fn read(control: &Control, id: i64) -> Result<FoundLetter, ApiProblem> {

@@ -148,7 +148,7 @@ async fn cancel(
     is_confirmed: bool,
 ) -> Result<CommandReport, ControlError> {
     let keys = match flow {
-        Some(flow) => control.delivery_keys(flow).await?,
+        Some(flow) => control.delivery_keys(flow, None).await?,
         None => keys,
     };
     if !is_confirmed && !keys.is_empty() {

@@ -54,9 +54,13 @@ impl Control {
         Ok(waiting.iter().map(|flow| flow.posts).sum())
     }
 
-    /// The keys of the waiting posts of a flow, in order of their numbers.
-    pub async fn delivery_keys(&self, flow: &str) -> Result<Vec<OutboxKey>, ControlError> {
-        Ok(delivery_keys(&self.database, self.posting_flow(flow).await?).await?)
+    /// The keys of the waiting posts of a flow up to a sequence number, or of all, in order of their numbers.
+    pub async fn delivery_keys(
+        &self,
+        flow: &str,
+        up_to: Option<i64>,
+    ) -> Result<Vec<OutboxKey>, ControlError> {
+        Ok(delivery_keys(&self.database, self.posting_flow(flow).await?, up_to).await?)
     }
 
     /// Moves posts to the dead letters in small transactions. Calls `done` with the number of each.

@@ -44,6 +44,7 @@ async fn waiting_posts_are_listed_by_flow(test: TestDatabase) {
     let found = waiting_deliveries(&setup.database, None).await.unwrap();
     let [flow] = &found[..] else { panic!("{found:?}") };
     assert_eq!((flow.flow, flow.code.as_deref(), flow.posts), (1, Some("F"), OUTBOX_BOUND));
+    assert_eq!(flow.last_message_id, i64::try_from(OUTBOX_BOUND).unwrap());
     assert_eq!((flow.message_id, flow.attempts, flow.last_error.as_deref()), (1, 2, Some("no")));
     assert_eq!(flow.first.to_string(), format!("{INBOX}-0-1"));
     assert_eq!(flow.recent_attempts.as_deref(), Some(r#"[{"ms":1}]"#));
@@ -87,8 +88,9 @@ async fn retry_keeps_the_pause_of_a_disabled_flow(test: TestDatabase) {
 
 async fn cancelled_posts_are_dead_letters_once(test: TestDatabase) {
     let setup = waiting_flow(test).await;
-    let keys = delivery_keys(&setup.database, 1).await.unwrap();
+    let keys = delivery_keys(&setup.database, 1, None).await.unwrap();
     let all = i64::try_from(keys.len()).unwrap();
+    assert_eq!(delivery_keys(&setup.database, 1, Some(2)).await.unwrap(), keys[..2]);
     let mut cancelled = 0;
     cancel_deliveries(&setup.database, &keys[..1], &mut |posts| cancelled += posts).await.unwrap();
     assert_eq!((cancelled, rows(&setup).await), (1, (all - 1, 1)));

@@ -186,7 +186,9 @@ pub(super) async fn cancel_deliveries(
     thread
         .stream(async move |control, lines| {
             let keys = match body.parse()? {
-                CancelledPosts { flow: Some(flow), keys: None } => control.delivery_keys(&flow.0).await?,
+                CancelledPosts { flow: Some(flow), keys: None } => {
+                    control.delivery_keys(&flow.0, None).await?
+                }
                 CancelledPosts { flow: None, keys: Some(keys) } => parse_keys(&keys)?,
                 CancelledPosts { .. } => {
                     let remedy = "give the code of a flow, or keys";

@@ -32,6 +32,9 @@ const PART: &str = "/deliveries";
 /// The page of the waiting posts of a flow.
 const POSTS: &str = "/deliveries/posts";
 
+/// The field of a form with the highest number of the posts that were counted. Later ones are not part of it.
+const LAST: &str = "last";
+
 /// The singular of the word for posts.
 const POST: &str = "post";
 
@@ -48,7 +51,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 #[template(path = "deliveries.html", config = "src/http/console/askama.toml")]
 struct DeliveryListPage {
     frame: PageFrame,
-    notice: Option<String>,
+    notice: Option<Notice>,
     origins: Vec<OriginLine>,
     flows: Vec<WaitingLine>,
     first: Option<&'static str>,
@@ -86,7 +89,7 @@ struct WaitingLine {
 #[template(path = "waiting_posts.html", config = "src/http/console/askama.toml")]
 struct WaitingPostsPage {
     frame: PageFrame,
-    notice: Option<String>,
+    notice: Option<Notice>,
     code: String,
     flow_link: String,
     posts: Vec<PostLine>,
@@ -94,6 +97,12 @@ struct WaitingPostsPage {
     next: Option<String>,
     cancel_link: String,
     command: String,
+}
+
+/// The result of an action.
+struct Notice {
+    text: String,
+    class: &'static str,
 }
 
 /// A post that waits.
@@ -238,15 +247,17 @@ fn cancel_link(code: &str, post: Option<(&str, &str)>) -> String {
     link("/deliveries/cancel", [("flow", code)].into_iter().chain(post))
 }
 
-fn notice(query: &Fields) -> Option<String> {
+fn notice(query: &Fields) -> Option<Notice> {
     let posts = query.number("posts").unwrap_or_default().unsigned_abs();
     let (count, are) = (counted(posts, POST), if posts == 1 { "is" } else { "are" });
-    match query.get("done") {
-        "retried" => Some(format!("{count} {are} due now. The endpoint is tried within seconds.")),
-        "cancelled" if posts == 1 => Some(format!("{count} became a dead letter.")),
-        "cancelled" => Some(format!("{count} became dead letters.")),
-        _ => None,
-    }
+    let text = match (query.get("done"), posts) {
+        ("retried" | "cancelled", 0) => "Nothing was changed: no such post waits any more.".to_owned(),
+        ("retried", _) => format!("{count} {are} due now. The endpoint is tried within seconds."),
+        ("cancelled", 1) => format!("{count} became a dead letter."),
+        ("cancelled", _) => format!("{count} became dead letters."),
+        _ => return None,
+    };
+    Some(Notice { text, class: if posts == 0 { "warn-card" } else { "good-card" } })
 }
 
 /// Makes the posts of a flow due.
@@ -263,13 +274,14 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
     let code = visitor.query.get("flow").to_owned();
     let (key, number) = (visitor.query.given("key_of_post"), visitor.query.given("number"));
     let page = thread.run(async move |control| {
-        let (posts, selected, back) = match &key {
+        let (posts, last, selected, back) = match &key {
             None => {
                 let waiting = control.deliveries(Some(&code)).await?;
-                let posts = waiting.iter().map(|waiting| waiting.posts).sum();
-                (posts, format!("--flow {}", shell_word(&code)), PART.to_owned())
+                let waiting = waiting.first().ok_or_else(|| no_post_waits(&code))?;
+                let last = Some(waiting.last_message_id.to_string());
+                (waiting.posts, last, format!("--flow {}", shell_word(&code)), PART.to_owned())
             }
-            Some(key) => (1, shell_word(key), posts_link(&code)),
+            Some(key) => (1, None, shell_word(key), posts_link(&code)),
         };
         let posts = counted(posts, POST);
         let what =
@@ -278,15 +290,13 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
             frame,
             part_name: "Deliveries",
             text: format!("Cancel {what} of {code}?"),
-            consequence:
-                "What is cancelled is not posted. It becomes a dead letter with the reason cancelled, which \
-                          can be replayed."
-                    .to_owned(),
+            consequence: consequence(last.is_some()),
             target: "/deliveries/cancel",
             hidden: vec![
                 ("flow", code),
                 ("key_of_post", key.unwrap_or_default()),
                 ("number", number.unwrap_or_default()),
+                (LAST, last.unwrap_or_default()),
             ],
             button: format!("Cancel {posts}"),
             back,
@@ -297,7 +307,19 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
     Ok(page.await?)
 }
 
-/// Moves a post, or all posts of a flow, to the dead letters.
+fn no_post_waits(code: &str) -> ControlError {
+    let remedy = "every post was delivered or cancelled meanwhile: the list of deliveries shows what waits";
+    ControlError::not_found("waiting post of the flow", code, remedy)
+}
+
+fn consequence(are_counted: bool) -> String {
+    let later = if are_counted { " Posts that come later are not part of it." } else { "" };
+    "What is cancelled is not posted. It becomes a dead letter with the reason cancelled, which can be replayed."
+        .to_owned()
+        + later
+}
+
+/// Moves a post, or the counted posts of a flow, to the dead letters.
 pub(super) async fn cancel(
     submission: Submission,
     thread: Data<ApiThread>,
@@ -308,7 +330,7 @@ pub(super) async fn cancel(
             Some(key) => vec![key.parse().map_err(|error| {
                 ControlError::invalid("key_of_post", error, "follow the links of the console")
             })?],
-            None => control.delivery_keys(fields.get("flow")).await?,
+            None => control.delivery_keys(fields.get("flow"), Some(fields.number(LAST)?)).await?,
         };
         let mut cancelled = 0;
         let mut count = |posts| cancelled += posts;

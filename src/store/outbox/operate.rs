@@ -31,7 +31,9 @@ pub struct WaitingDeliveries {
     pub first: OutboxKey,
     /// Its sequence number.
     pub message_id: i64,
-    /// Its failed attempts.
+    /// The highest sequence number of the posts.
+    pub last_message_id: i64,
+    /// Failed attempts of the first post.
     pub attempts: u32,
     /// Earliest time of its next attempt: microseconds since 1970, UTC.
     pub next_attempt_at_us: i64,
@@ -50,9 +52,9 @@ pub async fn waiting_deliveries(
     let join = database.dialect.join_to_subquery();
     let sql = format!(
         "SELECT h.flow_id, h.row_count, COALESCE(f.code, o.flow_code) AS code, o.created_at, o.inbox_id, \
-         o.inbox_offset, o.message_id, o.attempts, o.next_attempt_at, o.last_error, o.recent_attempts, h.owner \
-         FROM (SELECT owner, flow_id, COUNT(*) AS row_count, MIN(message_id) AS lowest \
-         FROM outbox {condition} GROUP BY owner, flow_id) AS h \
+         o.inbox_offset, o.message_id, o.attempts, o.next_attempt_at, o.last_error, o.recent_attempts, h.owner, \
+         h.highest FROM (SELECT owner, flow_id, COUNT(*) AS row_count, MIN(message_id) AS lowest, \
+         MAX(message_id) AS highest FROM outbox {condition} GROUP BY owner, flow_id) AS h \
          {join} outbox AS o ON o.owner = h.owner AND o.flow_id = h.flow_id AND o.message_id = h.lowest \
          LEFT JOIN flows AS f ON f.id = h.flow_id ORDER BY h.flow_id, h.lowest, h.owner"
     );
@@ -93,6 +95,7 @@ impl WaitingDeliveries {
     fn add(&mut self, others: &Self) {
         self.posts += others.posts;
         self.oldest_at_us = self.oldest_at_us.min(others.oldest_at_us);
+        self.last_message_id = self.last_message_id.max(others.last_message_id);
     }
 }
 
@@ -107,6 +110,7 @@ fn waiting_row(row: &QueryResult) -> Result<(WaitingDeliveries, String), DbErr> 
         oldest_at_us: micros(row, "created_at")?,
         first: key(&inbox_id, row.try_get("", "inbox_offset")?, flow),
         message_id: row.try_get("", "message_id")?,
+        last_message_id: row.try_get("", "highest")?,
         attempts: attempts.unsigned_abs(),
         next_attempt_at_us: micros(row, "next_attempt_at")?,
         last_error: row.try_get("", "last_error")?,
@@ -185,7 +189,7 @@ fn micros(row: &QueryResult, column: &str) -> Result<i64, DbErr> {
 pub async fn retry_deliveries(database: &Database, flow: FlowId) -> Result<(), StoreError> {
     const DOING: &str = "making the posts due";
     let (dialect, now) = (database.dialect, database.dialect.now());
-    let later = keys(database, "flow_id = ? AND next_attempt_at > ", now, flow).await?;
+    let later = keys(database, &format!("next_attempt_at > {now}"), flow, None).await?;
     let transaction = database.begin().await?;
     for key in later {
         let sql = format!("UPDATE outbox SET next_attempt_at = {now} {THIS_ROW}");
@@ -203,26 +207,31 @@ pub async fn retry_deliveries(database: &Database, flow: FlowId) -> Result<(), S
     transaction.commit().await.while_doing(DOING)
 }
 
-/// The keys of all posts of a flow, in order of their numbers.
-pub async fn delivery_keys(database: &Database, flow: FlowId) -> Result<Vec<OutboxKey>, StoreError> {
-    keys(database, "flow_id = ? AND created_at <= ", database.dialect.now(), flow).await
+/// The keys of the posts of a flow up to a sequence number, or of all, in order of their numbers.
+pub async fn delivery_keys(
+    database: &Database,
+    flow: FlowId,
+    up_to: Option<i64>,
+) -> Result<Vec<OutboxKey>, StoreError> {
+    keys(database, "message_id <= ?", flow, Some(up_to.unwrap_or(i64::MAX))).await
 }
 
 async fn keys(
     database: &Database,
     condition: &str,
-    now: &str,
     flow: FlowId,
+    value: Option<i64>,
 ) -> Result<Vec<OutboxKey>, StoreError> {
     let sql = format!(
-        "SELECT inbox_id, flow_id, inbox_offset FROM outbox WHERE {condition}{now} \
+        "SELECT inbox_id, flow_id, inbox_offset FROM outbox WHERE flow_id = ? AND {condition} \
          ORDER BY message_id, inbox_id, inbox_offset"
     );
     let row = |row: &QueryResult| {
         let inbox_id: String = row.try_get("", "inbox_id")?;
         Ok(key(&inbox_id, row.try_get("", "inbox_offset")?, row.try_get("", "flow_id")?))
     };
-    read(&database.connection, DOING, sql, [flow.into()], row).await
+    let values = [Some(flow), value].into_iter().flatten().map(Value::from);
+    read(&database.connection, DOING, sql, values, row).await
 }
 
 /// Moves posts to the dead letters, and returns how many there were. Calls `done` after each transaction.

@@ -186,6 +186,10 @@ fn only_counted_letters_are_discarded(world: World) {
     assert!(replayed.body.contains("Replayed: 0 dead letters."), "{}", replayed.body);
     assert_eq!(served.world.dead_letters(), [later]);
     let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
+    let with_age = operator.page("/dead-letters/discard?flow=TEMP&until=0s");
+    let fixed = value_of(&with_age, "until");
+    assert!(fixed.starts_with("20") && fixed.ends_with('Z'), "{fixed}");
+    assert!(!with_age.contains("until=0s"), "{with_age}");
     let one = operator.page(&format!("/dead-letters/discard?id={id}"));
     assert!(one.contains("Discard 1 dead letter?") && !one.contains("not part of it"), "{one}");
     assert!(one.contains(&format!("action=\"/dead-letters/discard?id={id}\"")), "{one}");
@@ -229,7 +233,8 @@ fn changed_type_is_accepted_in_two_clicks(world: World) {
     let fields = |version| [("code", "TEMP"), ("field", "value"), ("version", version), ("do", "replay")];
     let version = value_of(&form, "version");
     assert_eq!(reader.submit("/drift/accept", &fields(&version)).status, 403);
-    assert_eq!(visitor.submit("/drift/accept", &fields("old")).status, 412);
+    let refused = visitor.submit("/drift/accept", &fields("old"));
+    assert!(visitor.page(location(&refused)).contains("Nothing was changed: the flow was edited meanwhile"));
     let done = visitor.submit("/drift/accept", &fields(&version));
     assert!(done.body.contains("Replayed: 1 dead letter."), "{}", done.body);
     served.world.wait_for_stored("TEMP", 1);
@@ -282,11 +287,23 @@ fn waiting_posts_are_cancelled(world: World) {
     assert_eq!(letters[0].payload, br#"{"second": 2}"#);
     let retried = operator.submit("/deliveries/retry", &[("flow", "POST")]);
     assert_eq!(location(&retried), "/deliveries?done=retried&posts=1");
-    assert!(operator.page("/deliveries/cancel?flow=POST").contains("Cancel 1 post of POST?"));
-    let cancelled = operator.submit("/deliveries/cancel", &[("flow", "POST")]);
-    assert!(operator.page(location(&cancelled)).contains("1 post became a dead letter."));
-    let letters = served.world.wait_for_dead_letters(2);
+    let question = operator.page("/deliveries/cancel?flow=POST");
+    assert!(question.contains("Cancel 1 post of POST?"), "{question}");
+    served.world.publish("post", r#"{"later": 3}"#);
+    let waiting = || served.world.sql.count("SELECT COUNT(*) FROM outbox", []);
+    eventually("the later post", || (waiting() == 2).then_some(()));
+    let last = value_of(&question, "last");
+    for cancelled in ["1 post became a dead letter.", "no such post waits any more"] {
+        let done = operator.submit("/deliveries/cancel", &[("flow", "POST"), ("last", &last)]);
+        assert!(operator.page(location(&done)).contains(cancelled), "{cancelled}");
+    }
+    assert_eq!(operator.submit("/deliveries/cancel", &[("flow", "POST")]).status, 422);
+    assert_eq!(waiting(), 1, "the later post was not counted");
+    let question = operator.page("/deliveries/cancel?flow=POST");
+    operator.submit("/deliveries/cancel", &[("flow", "POST"), ("last", &value_of(&question, "last"))]);
+    let letters = served.world.wait_for_dead_letters(3);
     assert!(letters.iter().all(|letter| letter.reason == "cancelled"));
+    assert_eq!(operator.get("/deliveries/cancel?flow=POST").status, 404);
     assert!(operator.page("/deliveries").contains("No post waits"));
 }
 
@@ -392,10 +409,13 @@ fn overview_names_an_unreachable_database() {
     world.reach_database_at(proxy.address());
     world.flow("F", "f").insert(&world.sql);
     let served = Served::new(world);
-    let visitor = served.visitor("read");
+    let visitor = served.visitor("admin");
     eventually("an overview without problems", || visitor.page("/").contains("All is well").then_some(()));
     proxy.refuse();
     proxy.cut(How::Rst);
     eventually("the problem", || visitor.page("/").contains("the database cannot be read").then_some(()));
-    assert_eq!(visitor.get("/flows").status, 503);
+    let list = visitor.get("/flows");
+    assert!(list.status == 503 && !list.body.contains("Your entries are not lost"), "{}", list.body);
+    let saved = visitor.submit("/flow/edit", &[("code", "F"), ("version", "x"), ("topic", "f")]);
+    assert!(saved.status == 503 && saved.body.contains("Your entries are not lost"), "{}", saved.body);
 }

@@ -220,6 +220,9 @@ fn wrong_findings(report: &Value) -> Vec<String> {
     };
     findings
         .filter(|finding| text(finding, "severity") == "wrong")
-        .map(|finding| format!("{}: {}", text(finding, "flow"), text(finding, "detail")))
+        .map(|finding| match text(finding, "flow").as_str() {
+            "" => text(finding, "detail"),
+            flow => format!("{flow}: {}", text(finding, "detail")),
+        })
         .collect()
 }

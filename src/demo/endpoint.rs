@@ -31,6 +31,8 @@ const SEVERITIES: [&str; 2] = ["high", "low"];
 /// An endpoint, which runs on its own thread.
 pub(super) struct Endpoint {
     server: HttpThread,
+    /// Beginning of its paths, which tells the endpoints of an earlier demo apart.
+    prefix: &'static str,
     /// Otherwise it answers 503, as a proxy does for a service that is down.
     works: Arc<AtomicBool>,
 }
@@ -38,15 +40,20 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Starts the endpoint on the loopback interface. It notes the readings that it receives.
     pub(super) fn start(ledger: &Arc<ReadingLedger>) -> io::Result<Self> {
-        Self::start_near(DEFAULT_PORT, ledger, true)
+        Self::start_near(DEFAULT_PORT, "/demo/", ledger, true)
     }
 
     /// Starts an endpoint that never works.
     pub(super) fn start_failing(ledger: &Arc<ReadingLedger>) -> io::Result<Self> {
-        Self::start_near(FAILING_PORT, ledger, false)
+        Self::start_near(FAILING_PORT, "/failing/", ledger, false)
     }
 
-    fn start_near(port: u16, ledger: &Arc<ReadingLedger>, works: bool) -> io::Result<Self> {
+    fn start_near(
+        port: u16,
+        prefix: &'static str,
+        ledger: &Arc<ReadingLedger>,
+        works: bool,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let works = Arc::new(AtomicBool::new(works));
@@ -55,9 +62,10 @@ impl Endpoint {
             app.app_data(PayloadConfig::new(MAX_BODY_BYTES))
                 .app_data(ledger.clone())
                 .app_data(state.clone())
-                .route("/demo/{flow_code}", web::post().to(receive));
+                .route(&format!("{prefix}{{flow_code}}"), web::post().to(receive));
         };
-        Ok(Self { server: HttpThread::start_routes("demo-endpoint", listener, configure)?, works })
+        let server = HttpThread::start_routes("demo-endpoint", listener, configure)?;
+        Ok(Self { server, prefix, works })
     }
 
     /// Stops and starts the work of the endpoint. Its port stays open, because another program could take it.
@@ -72,13 +80,13 @@ impl Endpoint {
 
     /// Returns the URL to which the flow with this code posts.
     pub(super) fn url(&self, flow_code: &str) -> String {
-        format!("{ORIGIN}{}{}", self.server.address().port(), path(flow_code))
+        format!("{ORIGIN}{}{}", self.server.address().port(), self.path(flow_code))
     }
-}
 
-/// Returns the path to which the flow with this code posts.
-pub(super) fn path(flow_code: &str) -> String {
-    format!("/demo/{flow_code}")
+    /// Returns the path to which the flow with this code posts.
+    pub(super) fn path(&self, flow_code: &str) -> String {
+        format!("{}{flow_code}", self.prefix)
+    }
 }
 
 /// Takes a post, or refuses an alarm with an unknown severity for good.

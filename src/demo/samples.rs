@@ -29,12 +29,15 @@ pub(super) async fn write(
 ) -> Result<EarlierRows, DemoError> {
     let database = Database::connect(database, 1).await?;
     migrate(&database).await?;
-    let urls = [(POSTING_FLOW, endpoint.url(POSTING_FLOW)), (FAILING_FLOW, failing.url(FAILING_FLOW))];
-    for flow in flows(&urls) {
+    for flow in flows(endpoint.url(POSTING_FLOW), failing.url(FAILING_FLOW)) {
         ensure_flow(&database, flow).await?;
     }
-    for (code, url) in urls {
-        repoint_flow(&database, code, endpoint::ORIGIN, &endpoint::path(code), &url).await?;
+    for code in [POSTING_FLOW, FAILING_FLOW] {
+        // A flow may have been edited to use the other endpoint.
+        for endpoint in [endpoint, failing] {
+            let (path, url) = (endpoint.path(code), endpoint.url(code));
+            repoint_flow(&database, code, endpoint::ORIGIN, &path, &url).await?;
+        }
     }
     use_broker(&database, "127.0.0.1", broker_port).await?;
     let earlier = earlier_rows(&database).await?;
@@ -42,7 +45,7 @@ pub(super) async fn write(
     Ok(earlier)
 }
 
-fn flows([(_, endpoint), (_, failing)]: &[(&str, String); 2]) -> [NewFlow; 4] {
+fn flows(endpoint: String, failing: String) -> [NewFlow; 4] {
     [
         NewFlow {
             code: TEMPERATURES,
@@ -66,7 +69,7 @@ fn flows([(_, endpoint), (_, failing)]: &[(&str, String); 2]) -> [NewFlow; 4] {
             topic: "alarms/#",
             action: FLOW_ACTION_POST_ENDPOINT,
             payload_schema: json!({"severity": "string", "text": "string"}),
-            endpoint_url: Some(endpoint.clone()),
+            endpoint_url: Some(endpoint),
         },
         NewFlow {
             code: FAILING_FLOW,
@@ -74,7 +77,45 @@ fn flows([(_, endpoint), (_, failing)]: &[(&str, String); 2]) -> [NewFlow; 4] {
             topic: "maintenance/#",
             action: FLOW_ACTION_POST_ENDPOINT,
             payload_schema: json!({"task": "string"}),
-            endpoint_url: Some(failing.clone()),
+            endpoint_url: Some(failing),
         },
     ]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::demo::ledger::ReadingLedger;
+    use crate::store::read_flows;
+
+    async fn url_of(database: &DatabaseSettings, code: &str) -> Option<String> {
+        let database = Database::connect(database, 1).await.unwrap();
+        let flows = read_flows(&database).await.unwrap();
+        flows.into_iter().find(|flow| flow.definition.code == code).unwrap().definition.endpoint_url
+    }
+
+    #[tokio::test]
+    async fn next_demo_keeps_the_mended_endpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = DatabaseSettings::Sqlite { path: dir.path().join("demo.sqlite") };
+        let ledger = Arc::<ReadingLedger>::default();
+        let endpoints = || (Endpoint::start(&ledger).unwrap(), Endpoint::start_failing(&ledger).unwrap());
+        let (first, failing) = endpoints();
+        write(&database, &first, &failing, 1883).await.unwrap();
+        assert_eq!(url_of(&database, FAILING_FLOW).await, Some(failing.url(FAILING_FLOW)));
+
+        let (second, still_failing) = endpoints();
+        write(&database, &second, &still_failing, 1883).await.unwrap();
+        assert_eq!(url_of(&database, POSTING_FLOW).await, Some(second.url(POSTING_FLOW)));
+        assert_eq!(url_of(&database, FAILING_FLOW).await, Some(still_failing.url(FAILING_FLOW)));
+
+        let (mended, path) = (first.url(FAILING_FLOW), still_failing.path(FAILING_FLOW));
+        let connected = Database::connect(&database, 1).await.unwrap();
+        repoint_flow(&connected, FAILING_FLOW, endpoint::ORIGIN, &path, &mended).await.unwrap();
+        write(&database, &second, &still_failing, 1883).await.unwrap();
+        assert_eq!(url_of(&database, FAILING_FLOW).await, Some(second.url(FAILING_FLOW)));
+    }
 }

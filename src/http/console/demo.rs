@@ -56,9 +56,20 @@ impl DemoPage {
 
 /// Shows the page.
 pub(super) async fn show(visitor: Visitor, demo: Data<DemoAccess>) -> Result<Page, ConsoleError> {
-    let notice = DemoAction::named(visitor.query.get("done")).map(notice_of);
     let report = demo.report().await?;
+    let done = DemoAction::named(visitor.query.get("done")).filter(|action| still_shows(*action, &report));
+    let notice = done.map(notice_of);
     Ok(Page::new(&DemoPage::new(visitor.frame(PART, "Demo"), notice, report))?)
+}
+
+/// Whether the action still shows in the report. The page may be loaded again after others.
+fn still_shows(action: DemoAction, report: &DemoReport) -> bool {
+    match action {
+        DemoAction::StopEndpoint => !report.endpoint_works,
+        DemoAction::StartEndpoint => report.endpoint_works,
+        DemoAction::LockDatabase => report.database_is_locked,
+        DemoAction::KillGateway => true,
+    }
 }
 
 fn notice_of(action: DemoAction) -> &'static str {
@@ -67,7 +78,7 @@ fn notice_of(action: DemoAction) -> &'static str {
         DemoAction::StartEndpoint => "The endpoint runs again. The gateway posts what has waited, in order.",
         DemoAction::LockDatabase => "The database is locked. Messages wait in the inbox.",
         DemoAction::KillGateway => {
-            "The gateway is killed in 2 seconds, and starts again 2 seconds later. You stay logged in."
+            "The gateway gets killed, 2 seconds after the click, and starts again 2 seconds later. You stay logged in."
         }
     }
 }

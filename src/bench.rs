@@ -41,6 +41,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::bounds::Bounds;
 use self::environment::Environment;
 pub(crate) use self::error::BenchError;
+pub(crate) use self::gateway::COMMAND as GATEWAY_COMMAND;
 pub(crate) use self::options::BenchOptions;
 use self::report::BenchReport;
 use self::workload::Workload;

@@ -40,7 +40,7 @@ pub(crate) use self::gateway::{COMMAND, run_gateway};
 use self::ledger::ReadingLedger;
 use self::lines::{DemoSummary, Introduction};
 use crate::app::Signals;
-use crate::embedded::broker::{BrokerError, EmbeddedBroker, Ports};
+use crate::embedded::broker::{BrokerError, EmbeddedBroker};
 use crate::files;
 use crate::http::thread::HttpThread;
 use crate::http::{DemoAccess, link_to_console};
@@ -50,6 +50,9 @@ use crate::store::{LoadServerError, StoreError};
 
 /// Exit code of a demo that failed to start.
 const FAILURE: i32 = 1;
+
+/// Exit code of a demo with wrong settings.
+const WRONG_SETTINGS: i32 = 2;
 
 /// Buffer of the broker per topic, in mebibytes.
 const BROKER_BUFFER_MIB: usize = 8;
@@ -119,7 +122,7 @@ enum DemoError {
 
 /// Runs the demo until it is interrupted (Ctrl-C).
 ///
-/// Returns the exit code: 0 after an orderly end, 1 after a failed start, otherwise the exit code of the gateway.
+/// Returns the exit code: 0 after an orderly end, 1 after a failed start, 2 with wrong settings, otherwise the exit code of the gateway.
 #[must_use]
 pub fn run(options: &DemoOptions) -> i32 {
     match run_until_end(options) {
@@ -132,7 +135,7 @@ fn report_failure(error: &DemoError) -> i32 {
     // An error means that a logger is already installed, which takes the record.
     let _ = logging::init_stderr(LogFormat::Human, "info");
     log::error!("Fatal error during startup: {error}");
-    FAILURE
+    if matches!(error, DemoError::Settings(_)) { WRONG_SETTINGS } else { FAILURE }
 }
 
 fn run_until_end(options: &DemoOptions) -> Result<i32, DemoError> {
@@ -143,7 +146,7 @@ fn run_until_end(options: &DemoOptions) -> Result<i32, DemoError> {
         let mut demo = Demo::start(&options.dir, options.port).await?;
         let stage = Arc::clone(&demo.stage);
         let code = stage.gateway.run(&mut signals, || demo.stop_sensors()).await?;
-        demo.end().await;
+        demo.end(code == 0).await;
         Ok(code)
     })
 }
@@ -162,8 +165,8 @@ impl Demo {
     async fn start(dir: &Path, port: Option<u16>) -> Result<Self, DemoError> {
         let settings = settings(dir)?;
         logging::init_stderr(settings.log_format, &settings.log_filter)?;
-        let ports = Ports::choose(port)?;
-        let mut broker = EmbeddedBroker::new(ports, BROKER_BUFFER_MIB);
+        let mut broker = EmbeddedBroker::new(port, BROKER_BUFFER_MIB)?;
+        let ports = broker.ports();
         let link = broker.link("demo-sensors")?;
         broker.start()?;
         let ledger = Arc::<ReadingLedger>::default();
@@ -200,10 +203,15 @@ impl Demo {
         }
     }
 
-    /// Prints the outcomes of the readings. Broker and endpoints end with the process.
-    async fn end(mut self) {
+    /// Prints the outcomes of the readings, unless the gateway failed. Broker and endpoints end with the process.
+    async fn end(mut self, is_orderly: bool) {
         self.stop_sensors();
         self.control.end();
+        if !is_orderly {
+            return log::error!(
+                "The demo ends, because its gateway ended with an error: see the lines above"
+            );
+        }
         match self.stage.balance().await {
             Ok(flows) => print(&DemoSummary(flows).to_string()),
             Err(error) => log::error!("Cannot count the readings: {error}"),

@@ -26,6 +26,8 @@ pub mod actors;
 pub mod app;
 #[cfg(feature = "tools")]
 pub mod bench;
+#[cfg(feature = "tools")]
+mod child_gateway;
 pub mod cli;
 pub mod control;
 mod credentials;

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::error::BenchError;
 use super::options::BenchOptions;
 use super::workload::Workload;
-use crate::embedded::broker::{EmbeddedBroker, Ports};
+use crate::embedded::broker::EmbeddedBroker;
 use crate::mqtt::load::Publisher;
 use crate::settings::{BrokerAddress, DatabaseSettings, load_given, parse_database_url};
 use crate::store::Database;
@@ -189,7 +189,8 @@ fn sqlite(path: &Path) -> (DatabaseSettings, SecretString) {
 }
 
 fn start_broker() -> Result<BrokerAddress, BenchError> {
-    let ports = Ports::choose(Some(0))?;
-    EmbeddedBroker::new(ports, BROKER_BUFFER_MIB).start()?;
+    let broker = EmbeddedBroker::new(Some(0), BROKER_BUFFER_MIB)?;
+    let ports = broker.ports();
+    broker.start()?;
     Ok(BrokerAddress { host: "127.0.0.1".to_owned(), port: ports.v5, credentials: None })
 }

@@ -1,9 +1,8 @@
 //! The gateway under test, which runs in a separate process.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,6 +14,10 @@ use nix::unistd::Pid;
 use super::error::BenchError;
 use super::gateway_log::LogState;
 use super::usage::Usage;
+use crate::child_gateway;
+
+/// The command of the program that runs as `run` does, and ends with the measurement.
+pub(crate) const COMMAND: &str = "bench-gateway";
 
 /// Environment variables that the process inherits. None of them is a setting of the gateway.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "LD_LIBRARY_PATH", "LD_PRELOAD"];
@@ -46,13 +49,10 @@ struct GatewayLog {
 impl GatewayProcess {
     /// Starts this program as a gateway in `directory`, with these settings only.
     pub(super) fn start(directory: &Path, settings: &[(String, String)]) -> Result<Self, BenchError> {
-        let program = std::env::current_exe().map_err(BenchError::Start)?;
         let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let mut child = Command::new(program)
-            .arg("run")
+        let mut child = child_gateway::command(COMMAND)
+            .map_err(BenchError::Start)?
             .current_dir(directory)
-            // A separate process group, because only the bench handles the signals of the terminal.
-            .process_group(0)
             .env_clear()
             .envs(inherited)
             .envs(settings.iter().map(|(name, value)| (name, value)))
@@ -70,18 +70,19 @@ impl GatewayProcess {
         Ok(gateway)
     }
 
-    /// Waits until the gateway has subscribed to this number of flows.
-    pub(super) fn wait_until_subscribed(&mut self, flows: u64) -> Result<(), BenchError> {
-        let state = self.log.wait(READY_TIMEOUT, |state| state.is_over || state.filters >= flows);
-        if state.filters >= flows {
-            return Ok(());
-        }
-        let (is_over, last_lines) = (state.is_over, state.last_lines());
-        drop(state);
-        if is_over {
-            Err(self.ended())
-        } else {
-            Err(BenchError::NotReady { waited: READY_TIMEOUT, last_lines })
+    /// Waits until the gateway has subscribed to this number of flows. Meanwhile the caller can be interrupted.
+    pub(super) async fn wait_until_subscribed(&mut self, flows: u64) -> Result<(), BenchError> {
+        let log = Arc::clone(&self.log);
+        let waiting = tokio::task::spawn_blocking(move || {
+            let state = log.wait(READY_TIMEOUT, |state| state.is_over || state.filters >= flows);
+            (state.filters >= flows, state.is_over)
+        });
+        match waiting.await.map_err(|error| BenchError::Thread(error.into()))? {
+            (true, _) => Ok(()),
+            (false, true) => Err(self.ended()),
+            (false, false) => {
+                Err(BenchError::NotReady { waited: READY_TIMEOUT, last_lines: self.last_lines() })
+            }
         }
     }
 

@@ -51,7 +51,7 @@ impl<'a> BenchRun<'a> {
     ) -> Result<(Self, Publisher), BenchError> {
         environment.furnish(database, workload, options.action, endpoint_url).await?;
         let mut gateway = GatewayProcess::start(environment.directory(), &environment.gateway_settings())?;
-        gateway.wait_until_subscribed(workload.flows)?;
+        gateway.wait_until_subscribed(workload.flows).await?;
         let publisher = environment.publisher()?;
         let times = Arc::new(PublishTimes::new(workload.messages));
         let before = (gateway.transactions(), gateway.usage()?);

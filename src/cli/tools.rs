@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::bench;
+use crate::bench::GATEWAY_COMMAND;
+use crate::child_gateway;
 use crate::demo::{self, DemoOptions};
+use crate::domain::identity::Consent;
+use crate::settings::LogFormat;
 
 #[derive(Debug, PartialEq, Subcommand)]
 pub(super) enum Tool {
@@ -25,9 +29,19 @@ pub(super) enum Tool {
     /// Gateway process of a demo, started by `demo`.
     #[command(hide = true, name = demo::COMMAND)]
     DemoGateway {
+        /// Process id of the demo.
+        #[arg(long)]
+        parent: Option<u32>,
         /// Directory of the demo.
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
+    },
+    /// Gateway process of a measurement, started by `bench`.
+    #[command(hide = true, name = GATEWAY_COMMAND)]
+    BenchGateway {
+        /// Process id of the measurement.
+        #[arg(long)]
+        parent: u32,
     },
     /// Subscriber process of a broker measurement, started by `bench`.
     #[command(hide = true)]
@@ -40,7 +54,11 @@ impl Tool {
         match self {
             Self::Bench(arguments) => bench::run(arguments),
             Self::Demo { dir, port } => demo::run(&DemoOptions { dir, port }),
-            Self::DemoGateway { dir } => demo::run_gateway(&dir),
+            Self::DemoGateway { dir, parent } => demo::run_gateway(&dir, parent),
+            Self::BenchGateway { parent } => match child_gateway::end_with(parent) {
+                Ok(()) => super::run(Consent::default()),
+                Err(error) => super::fatal(LogFormat::Human, &error, super::FAILURE),
+            },
             Self::BenchSubscriber => {
                 crate::bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock())
             }

@@ -4,9 +4,9 @@
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use super::{DemoError, FAILURE, report_failure, settings, view};
 use crate::app::{GivenParts, Signals, run_with_parts};
+use crate::child_gateway;
 use crate::domain::identity::Consent;
 use crate::http::DemoAccess;
 use crate::observe::logging;
@@ -92,11 +93,9 @@ impl GatewayKeeper {
             Some(listener) => OwnedFd::from(listener.try_clone()?).into(),
             None => Stdio::null(),
         };
-        let child = Command::new(env::current_exe()?)
-            .args([COMMAND, "--dir"])
+        let child = child_gateway::command(COMMAND)?
+            .arg("--dir")
             .arg(&self.dir)
-            // A separate process group, because only the demo handles the signals of the terminal.
-            .process_group(0)
             .env(ACCESS, &self.access)
             .stdin(stdin)
             .spawn()?;
@@ -140,18 +139,17 @@ impl GatewayKeeper {
 
 /// Runs the gateway of a demo, as a child process of the demo. Returns its exit code.
 #[must_use]
-pub(crate) fn run_gateway(dir: &Path) -> i32 {
-    match start(dir) {
+pub(crate) fn run_gateway(dir: &Path, parent: Option<u32>) -> i32 {
+    match start(dir, parent) {
         Ok(code) => code,
         Err(error) => report_failure(&error),
     }
 }
 
-fn start(dir: &Path) -> Result<i32, DemoError> {
+fn start(dir: &Path, parent: Option<u32>) -> Result<i32, DemoError> {
     let settings = settings(dir)?;
     logging::init(&settings)?;
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
-        .map_err(io::Error::from)?;
+    child_gateway::end_with(parent.ok_or(DemoError::Alone)?)?;
     let access = env::var(ACCESS).map_err(|_| DemoError::Alone)?;
     let demo: DemoAccess = serde_json::from_str(&access).map_err(|_| DemoError::Alone)?;
     let listener = match settings.admin {

@@ -3,10 +3,11 @@
 //! default.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, io};
 
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
@@ -34,8 +35,10 @@ pub(crate) enum BrokerError {
         "port {port} of 127.0.0.1 cannot be used for the broker: {source}; choose another one with --port"
     )]
     Port { port: u16, source: io::Error },
-    #[error("port {DEFAULT_PORT} of 127.0.0.1 and the next {PORTS_TRIED} are taken; choose one with --port")]
-    NoPort,
+    #[error(
+        "no port of 127.0.0.1 from {from} to {to} is free for the broker; choose another one with --port"
+    )]
+    NoPort { from: u16, to: u16 },
     #[error("the broker does not listen on port {port} of 127.0.0.1")]
     Silent { port: u16 },
     #[error("the broker's thread cannot be started: {0}")]
@@ -55,7 +58,7 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// Chooses two free ports. The first is `wanted` (0: any), or the first free one from the default port on.
-    pub(crate) fn choose(wanted: Option<u16>) -> Result<Self, BrokerError> {
+    fn choose(wanted: Option<u16>) -> Result<Self, BrokerError> {
         let first = match wanted {
             Some(port) => listen(port).map_err(|source| BrokerError::Port { port, source })?,
             None => first_free(DEFAULT_PORT)?,
@@ -72,7 +75,7 @@ impl Ports {
 
 fn first_free(from: u16) -> Result<TcpListener, BrokerError> {
     let last = from.saturating_add(PORTS_TRIED);
-    (from..=last).find_map(|port| listen(port).ok()).ok_or(BrokerError::NoPort)
+    (from..=last).find_map(|port| listen(port).ok()).ok_or(BrokerError::NoPort { from, to: last })
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
@@ -94,12 +97,21 @@ pub(crate) type Link = (LinkTx, LinkRx);
 pub(crate) struct EmbeddedBroker {
     broker: Broker,
     ports: Ports,
+    /// Held until the ports are open, so that no other process of this program chooses them, too. Both would then use
+    /// the broker of the first.
+    _choosing: Option<File>,
 }
 
 impl EmbeddedBroker {
-    /// Creates a broker that keeps this many mebibytes of messages per topic.
-    pub(crate) fn new(ports: Ports, mebibytes_per_topic: usize) -> Self {
-        Self { broker: Broker::new(config(ports, mebibytes_per_topic)), ports }
+    /// Creates a broker that keeps this many mebibytes of messages per topic. See [`Ports::choose`] for `port`.
+    pub(crate) fn new(port: Option<u16>, mebibytes_per_topic: usize) -> Result<Self, BrokerError> {
+        let choosing = lock_of_program();
+        let ports = Ports::choose(port)?;
+        Ok(Self { broker: Broker::new(config(ports, mebibytes_per_topic)), ports, _choosing: choosing })
+    }
+
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
     }
 
     /// Connects an in-process client.
@@ -108,14 +120,22 @@ impl EmbeddedBroker {
     }
 
     /// Opens the ports. The broker runs until the process ends.
-    pub(crate) fn start(mut self) -> Result<(), BrokerError> {
+    pub(crate) fn start(self) -> Result<(), BrokerError> {
+        let mut broker = self.broker;
         thread::Builder::new().name("embedded-broker".to_owned()).spawn(move || {
-            if let Err(error) = self.broker.start() {
+            if let Err(error) = broker.start() {
                 log::error!("The embedded broker failed: {error}");
             }
         })?;
         [self.ports.v4, self.ports.v5].into_iter().try_for_each(wait_until_open)
     }
+}
+
+/// Waits for the lock that the processes of this program share; none where the file system has no locks.
+fn lock_of_program() -> Option<File> {
+    let program = File::open(env::current_exe().ok()?).ok()?;
+    program.lock().ok()?;
+    Some(program)
 }
 
 /// Polls the port, because the broker does not report when it listens.
@@ -167,6 +187,7 @@ fn config(ports: Ports, segments: usize) -> Config {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn free_ports_differ() {
@@ -180,6 +201,28 @@ mod tests {
         let port = port_of(&taken).unwrap();
         let error = Ports::choose(Some(port)).unwrap_err();
         assert!(error.to_string().contains(&format!("port {port} ")), "{error}");
+    }
+
+    #[test]
+    fn range_without_a_free_port_is_named() {
+        let _taken = listen(u16::MAX);
+        let error = first_free(u16::MAX).unwrap_err();
+        assert!(error.to_string().contains("from 65535 to 65535"), "{error}");
+    }
+
+    #[test]
+    fn brokers_that_start_at_once_have_ports_of_their_own() {
+        let start = |_| {
+            thread::spawn(|| {
+                let broker = EmbeddedBroker::new(None, 1).unwrap();
+                let ports = broker.ports();
+                broker.start().unwrap();
+                [ports.v4, ports.v5]
+            })
+        };
+        let starting: Vec<_> = (0..4).map(start).collect();
+        let ports: HashSet<u16> = starting.into_iter().flat_map(|broker| broker.join().unwrap()).collect();
+        assert_eq!(ports.len(), 8, "{ports:?}");
     }
 
     #[test]

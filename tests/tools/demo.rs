@@ -125,10 +125,13 @@ struct DemoVisitor {
 }
 
 impl DemoVisitor {
-    fn page(&self) -> String {
+    fn get(&self, path: &str) -> Answer {
         let (address, cookie) = (self.address, &self.cookie);
-        let answer =
-            send(address, &format!("GET /demo HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}"), b"");
+        send(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}"), b"")
+    }
+
+    fn page(&self) -> String {
+        let answer = self.get("/demo");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body
     }
@@ -158,6 +161,9 @@ fn killed_gateway_loses_nothing_and_keeps_its_visitors() {
     let cookie = entered.headers["set-cookie"].split(';').next().unwrap().to_owned();
     let visitor = DemoVisitor { address, cookie };
     demo.line_with(&[" stored "]);
+    assert_eq!(ask(address, &link).status, 401, "the link is valid once");
+    let used = visitor.get(&link);
+    assert_eq!((used.status, used.headers["location"].as_str()), (303, "/"));
 
     let page = visitor.page();
     let form_key = page.split("name=\"key\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();

@@ -16,3 +16,4 @@ mod bench;
 mod demo;
 mod limits;
 mod load;
+mod orphans;

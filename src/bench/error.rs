@@ -26,7 +26,7 @@ pub(crate) enum BenchError {
     UnknownSetting { name: String },
     #[error("--set {name}: the bench sets this itself")]
     OwnSetting { name: String },
-    #[error("--backlog is for flows that store, at QoS 1 and at full speed")]
+    #[error("--backlog cannot be used with --rate, with --qos 0 or with flows that post")]
     Backlog,
     #[error("--set: {0}")]
     Settings(#[from] SettingsError),
@@ -71,4 +71,20 @@ pub(crate) enum BenchError {
     Interrupted,
     #[error("cannot print the result: {0}")]
     Print(io::Error),
+}
+
+impl BenchError {
+    /// Whether the options are wrong.
+    pub(crate) fn is_wrong_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::DatabaseUrl(_)
+                | Self::BrokerUrl(_)
+                | Self::NoSetting
+                | Self::UnknownSetting { .. }
+                | Self::OwnSetting { .. }
+                | Self::Backlog
+                | Self::Settings(_)
+        )
+    }
 }

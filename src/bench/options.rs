@@ -9,7 +9,7 @@ use crate::domain::flow::FLOW_ACTION_STORE_DB;
 use crate::settings::{self, BrokerAddress};
 
 /// Settings of the gateway that the bench itself sets.
-const OWN_SETTINGS: [&str; 16] = [
+const OWN_SETTINGS: [&str; 17] = [
     "DATABASE_URL",
     "DATABASE_URL_FILE",
     "DB_HOST",
@@ -20,6 +20,7 @@ const OWN_SETTINGS: [&str; 16] = [
     "DB_PASSWORD_FILE",
     "MQTT_CLIENT_ID",
     "MQTT_QOS",
+    "MQTT_SESSION_EXPIRY_SECONDS",
     "INBOX_DIR",
     "LOG_DIR",
     "LOG_FORMAT",

@@ -87,7 +87,7 @@ pub(super) fn run(arguments: BenchArguments) -> i32 {
         Ok(false) => super::FAILURE,
         Err(error) => {
             log::error!("Measurement failed: {error}");
-            super::FAILURE
+            if error.is_wrong_usage() { super::WRONG_SETTINGS } else { super::FAILURE }
         }
     }
 }

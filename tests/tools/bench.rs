@@ -159,16 +159,17 @@ async fn impossible_bench_fails_before_dropping_database() {
     test.execute("CREATE TABLE treasure (id INT)").await;
     let (url, broker) = (url_of(&test), shared_broker());
     let database = ["--yes", "--database", &url];
-    for (arguments, reason) in [
-        (["--broker", "mqtt://127.0.0.1:1", "--no-limits"], "cannot connect to the broker"),
-        (["--broker", "amqp://127.0.0.1", "--no-limits"], "--broker: expected `mqtt://"),
-        (["--broker", &broker, "--set=LANES=none"], "LANES"),
-        (["--broker", &broker, "--set=DATABASE_URL=sqlite:x"], "the bench sets this itself"),
-        (["--broker", &broker, "--set=LANE=2"], "there is no such setting"),
+    for (arguments, code, reason) in [
+        (["--broker", "mqtt://127.0.0.1:1", "--no-limits"], 1, "cannot connect to the broker"),
+        (["--broker", "amqp://127.0.0.1", "--no-limits"], 2, "--broker: expected `mqtt://"),
+        (["--broker", &broker, "--set=LANES=none"], 2, "LANES"),
+        (["--broker", &broker, "--set=DATABASE_URL=sqlite:x"], 2, "the bench sets this itself"),
+        (["--broker", &broker, "--set=LANE=2"], 2, "there is no such setting"),
+        (["--qos=0", "--backlog", "--no-limits"], 2, "--backlog cannot be used with"),
     ] {
         let output = run(&[&arguments[..], &database[..]].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(stderr.contains(reason), "{reason}: {stderr}");
         assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM treasure").await, 0);
     }

@@ -122,7 +122,8 @@ enum DemoError {
 
 /// Runs the demo until it is interrupted (Ctrl-C).
 ///
-/// Returns the exit code: 0 after an orderly end, 1 after a failed start, 2 with wrong settings, otherwise the exit code of the gateway.
+/// Returns the exit code: 0 after an orderly end, 1 after a failed start, 2 with wrong settings, otherwise that of the
+/// gateway.
 #[must_use]
 pub fn run(options: &DemoOptions) -> i32 {
     match run_until_end(options) {

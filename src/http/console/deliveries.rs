@@ -51,7 +51,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 #[template(path = "deliveries.html", config = "src/http/console/askama.toml")]
 struct DeliveryListPage {
     frame: PageFrame,
-    notice: Option<Notice>,
+    notice: Option<DoneNotice>,
     origins: Vec<OriginLine>,
     flows: Vec<WaitingLine>,
     first: Option<&'static str>,
@@ -89,7 +89,7 @@ struct WaitingLine {
 #[template(path = "waiting_posts.html", config = "src/http/console/askama.toml")]
 struct WaitingPostsPage {
     frame: PageFrame,
-    notice: Option<Notice>,
+    notice: Option<DoneNotice>,
     code: String,
     flow_link: String,
     posts: Vec<PostLine>,
@@ -100,7 +100,7 @@ struct WaitingPostsPage {
 }
 
 /// The result of an action.
-struct Notice {
+struct DoneNotice {
     text: String,
     class: &'static str,
 }
@@ -247,7 +247,7 @@ fn cancel_link(code: &str, post: Option<(&str, &str)>) -> String {
     link("/deliveries/cancel", [("flow", code)].into_iter().chain(post))
 }
 
-fn notice(query: &Fields) -> Option<Notice> {
+fn notice(query: &Fields) -> Option<DoneNotice> {
     let posts = query.number("posts").unwrap_or_default().unsigned_abs();
     let (count, are) = (counted(posts, POST), if posts == 1 { "is" } else { "are" });
     let text = match (query.get("done"), posts) {
@@ -257,7 +257,7 @@ fn notice(query: &Fields) -> Option<Notice> {
         ("cancelled", _) => format!("{count} became dead letters."),
         _ => return None,
     };
-    Some(Notice { text, class: if posts == 0 { "warn-card" } else { "good-card" } })
+    Some(DoneNotice { text, class: if posts == 0 { "warn-card" } else { "good-card" } })
 }
 
 /// Makes the posts of a flow due.

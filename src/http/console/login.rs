@@ -68,7 +68,8 @@ pub(super) async fn log_in(
     }
 }
 
-/// Opens a session by the link of the start, which is valid once. Later it leads a visitor with a session to the console.
+/// Opens a session by the link of the start, which is valid once. Later it leads a visitor with a session to the
+/// overview.
 pub(super) async fn enter(
     guest: Guest,
     visitor: Option<Visitor>,

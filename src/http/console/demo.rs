@@ -78,7 +78,7 @@ fn notice_of(action: DemoAction) -> &'static str {
         DemoAction::StartEndpoint => "The endpoint runs again. The gateway posts what has waited, in order.",
         DemoAction::LockDatabase => "The database is locked. Messages wait in the inbox.",
         DemoAction::KillGateway => {
-            "The gateway gets killed, 2 seconds after the click, and starts again 2 seconds later. You stay logged in."
+            "The gateway is killed 2 seconds after the click, and starts again 2 seconds later. You stay logged in."
         }
     }
 }

@@ -74,9 +74,9 @@ impl Control {
         let mut found: Vec<&FlowRecord> =
             flows.iter().filter(|flow| filter.selects(&flow.definition)).collect();
         if filter.unusable {
-            found.retain(|flow| {
-                let problems = self.row_problems(&flow.definition, &set, &refused);
-                flow.definition.is_enabled() && problems.iter().any(Problem::is_error)
+            let rejected = self.rejected_codes(&flows);
+            found.retain(|FlowRecord { definition: flow, .. }| {
+                rejected.contains(&flow.code) || (flow.is_enabled() && refused.contains(&flow.topic))
             });
         }
         let activity_of = |flow: &FlowRecord| activity.get(flow.definition.code.as_str()).copied();

@@ -9,7 +9,7 @@ use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::StoreError;
 use super::statement::{marks, read, statement};
-use crate::domain::edit_history::{EditOrigin, HistoryEntry, HistoryFilter, NewEdit};
+use crate::domain::edit_history::{EditOrigin, EditedKind, HistoryEntry, HistoryFilter, NewEdit};
 
 const READING: &str = "reading the history of edits";
 
@@ -69,6 +69,9 @@ pub async fn read_edits(
     };
     if let Some(kind) = filter.kind {
         and("kind = ?".to_owned(), &[kind.as_str().into()]);
+    } else if filter.name.is_some() {
+        // The index of names begins with the kind.
+        and("kind IN (?, ?)".to_owned(), &EditedKind::ALL.map(|kind| kind.as_str().into()));
     }
     if let Some(name) = &filter.name {
         let name = Value::from(shortened(name));

@@ -1,7 +1,8 @@
 //! What the database has, for all gateways.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -57,7 +58,7 @@ pub(in crate::control) struct RejectedFlows {
     hasher: RandomState,
     /// Hash of the flows; `None` before the first check.
     flows: Option<u64>,
-    unusable: usize,
+    codes: HashSet<String>,
     named: Vec<FlowVerdictView>,
 }
 
@@ -70,12 +71,12 @@ impl RejectedFlows {
             return;
         }
         let set = FlowSet::new(definitions);
-        (self.flows, self.unusable, self.named) = (found, 0, Vec::new());
+        (self.flows, self.codes, self.named) = (found, HashSet::new(), Vec::new());
         for flow in flows.iter().filter(|flow| flow.definition.is_enabled()) {
             let mut problems = check_flow(&flow.definition, &set, networks);
             problems.retain(Problem::is_error);
             if !problems.is_empty() {
-                self.unusable += 1;
+                self.codes.insert(flow.definition.code.clone());
                 if self.named.len() < MAX_NAMED {
                     self.named.push(FlowVerdictView::new(&CheckedFlow { flow: flow.clone(), problems }));
                 }
@@ -123,14 +124,24 @@ impl Control {
         })
     }
 
-    fn flows_status(&self, flows: &[FlowRecord]) -> FlowsStatus {
+    /// The codes of the enabled flows that cannot work.
+    pub(in crate::control) fn rejected_codes(&self, flows: &[FlowRecord]) -> HashSet<String> {
+        self.checked(flows).codes.clone()
+    }
+
+    fn checked(&self, flows: &[FlowRecord]) -> MutexGuard<'_, RejectedFlows> {
         let mut rejected = self.rejected_flows.lock().unwrap_or_else(PoisonError::into_inner);
         rejected.check(flows, &self.settings.http_route.networks);
+        rejected
+    }
+
+    fn flows_status(&self, flows: &[FlowRecord]) -> FlowsStatus {
+        let rejected = self.checked(flows);
         let enabled = flows.iter().filter(|flow| flow.definition.is_enabled()).count();
         FlowsStatus {
             enabled,
             disabled: flows.len().saturating_sub(enabled),
-            unusable: rejected.unusable,
+            unusable: rejected.codes.len(),
             rejected: rejected.named.clone(),
             refused_filters: avoided_filters(&self.settings.inbox.dir)
                 .unwrap_or_default()

@@ -104,19 +104,19 @@ impl fmt::Debug for TopicFilter {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FilterError {
     /// The filter is empty.
-    #[error("the topic filter is empty")]
+    #[error("the topic is empty")]
     Empty,
     /// The filter does not fit into an MQTT packet.
-    #[error("the topic filter has {length} bytes, {MAX_FILTER_BYTES} are allowed")]
+    #[error("the topic has {length} bytes, {MAX_FILTER_BYTES} are allowed")]
     TooLong {
         /// Its length in bytes.
         length: usize,
     },
     /// The filter contains U+0000, which MQTT forbids.
-    #[error("the topic filter contains a NUL character")]
+    #[error("the topic contains a NUL character")]
     Nul,
     /// The filter contains a character for which brokers may close the connection.
-    #[error("the topic filter contains the character U+{code:04X}, which brokers refuse: remove it")]
+    #[error("the topic contains the character U+{code:04X}, which brokers refuse: remove it")]
     Character {
         /// Its code point.
         code: u32,

@@ -59,7 +59,7 @@ pub use self::recovery::{Damage, DamageKind, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::stats::{AppendRefusal, Unreleased};
 pub use self::subscriptions::{SubscriptionIdStore, avoided_filters};
-pub use self::survey::{Survey, survey};
+pub use self::survey::{Survey, Surveyed, survey};
 
 use self::duplicate_filter::DuplicateFilter;
 use self::lock::DirectoryLock;

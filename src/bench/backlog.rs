@@ -61,8 +61,9 @@ async fn fill(
         hold.keep().await?;
         run.gateway.check()?;
         publishing.is_over()?;
-        let records =
-            inbox::survey(&environment.directory().join("inbox"), &[])?.map_or(0, |survey| survey.records);
+        let records = inbox::survey(&environment.directory().join("inbox"), &[])?
+            .inbox()
+            .map_or(0, |inbox| inbox.records);
         if records > taken {
             (taken, moved_at) = (records, Instant::now());
             bar.set_position(taken);

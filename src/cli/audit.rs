@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::audit_report;
 use crate::app::directory_of_survey;
-use crate::domain::audit::{Facts, InboxFacts, LaneFacts, Severity, check};
+use crate::domain::audit::{Facts, InboxFacts, LaneFacts, MissingInbox, Severity, check};
 use crate::domain::identity::{Consent, StartDecision, decide_start};
-use crate::inbox::{Survey, survey};
+use crate::inbox::{Survey, Surveyed, survey};
 use crate::settings::Settings;
 use crate::store::{self, AuditProgress, Database, StoredLane};
 
@@ -109,9 +109,13 @@ async fn add_inbox(settings: &Settings, database: &Database, facts: &mut Facts) 
     let marks: Vec<u64> = lanes.iter().map(|lane| lane.next_offset).chain([0]).collect();
     let inboxes: BTreeSet<&str> = lanes.iter().map(|lane| lane.inbox_id.as_str()).collect();
     facts.known_inboxes = inboxes.len() as u64;
-    let Some(found) = survey(dir, &marks)? else {
-        facts.directory_without_inbox = Some(dir.display().to_string());
-        return Ok(());
+    let found = match survey(dir, &marks)? {
+        Surveyed::Inbox(found) => found,
+        found @ (Surveyed::Nothing | Surveyed::Unreadable) => {
+            let path = dir.display().to_string();
+            facts.missing_inbox = Some(MissingInbox { path, has_files: found == Surveyed::Unreadable });
+            return Ok(());
+        }
     };
     facts.inbox = Some(InboxFacts {
         id: found.id.to_string(),

@@ -54,9 +54,9 @@ pub(super) fn table(facts: &Facts, findings: &[Finding], out: &mut dyn Write) ->
         let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
-    match (&facts.inbox, &facts.directory_without_inbox) {
+    match (&facts.inbox, &facts.missing_inbox) {
         (Some(inbox), _) => write_inbox(inbox, out)?,
-        (None, Some(directory)) => writeln!(out, "\nthere is no inbox in {}", on_one_line(directory))?,
+        (None, Some(missing)) => writeln!(out, "\nthere is no inbox in {}", on_one_line(&missing.path))?,
         (None, None) => writeln!(out, "\ninbox: not checked for a single flow")?,
     }
     writeln!(out)?;

@@ -5,7 +5,7 @@ use std::io;
 use super::check::{CheckFailure, CheckReport};
 use crate::app::{directory_of_survey, directory_without_inbox, volatile_file_system};
 use crate::domain::identity::{Consent, InboxDirectory, StartDecision, decide_start};
-use crate::inbox::survey;
+use crate::inbox::{Surveyed, survey};
 use crate::settings::Settings;
 use crate::store::{self, Database, StoreError};
 
@@ -23,7 +23,7 @@ pub(super) async fn run(
         report.warn(NAME, &warning)?;
     }
     let (directory, belongs) = match survey(&settings.inbox.dir, &[]) {
-        Ok(Some(found)) => {
+        Ok(Surveyed::Inbox(found)) => {
             if found.is_meta_rebuilt {
                 report.warn(
                     NAME,
@@ -33,7 +33,12 @@ pub(super) async fn run(
             let belongs = format!("inbox {} and the database belong together", found.id);
             (directory_of_survey(settings, &found), belongs)
         }
-        Ok(None) => (directory_without_inbox(settings), "will be chosen with a new inbox".to_owned()),
+        Ok(found @ (Surveyed::Nothing | Surveyed::Unreadable)) => {
+            if found == Surveyed::Unreadable {
+                report.warn(NAME, "No file of the inbox can be read: the start puts them into quarantine")?;
+            }
+            (directory_without_inbox(settings), "will be chosen with a new inbox".to_owned())
+        }
         Err(error) => {
             return report.add(NAME, &Err(CheckFailure::new(&error, "allow this user to read INBOX_DIR")));
         }

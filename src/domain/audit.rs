@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-pub use inbox::{InboxFacts, LaneFacts};
+pub use inbox::{InboxFacts, LaneFacts, MissingInbox};
 pub use ledger::{Gaps, IdLedger};
 
 use super::message::FlowId;
@@ -35,8 +35,8 @@ pub struct Facts {
     pub running_out: Vec<String>,
     /// The inbox, if there is one and it was asked for.
     pub inbox: Option<InboxFacts>,
-    /// `INBOX_DIR`, if there is no inbox in it.
-    pub directory_without_inbox: Option<String>,
+    /// The directory, if no inbox can be read in it.
+    pub missing_inbox: Option<MissingInbox>,
     /// Number of inboxes that have processed messages into this database.
     pub known_inboxes: u64,
 }
@@ -191,14 +191,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if let Some(inbox) = &facts.inbox {
         inbox::check(inbox, &mut findings);
     }
-    if let Some(directory) = facts.directory_without_inbox.as_ref().filter(|_| facts.known_inboxes > 0) {
-        findings.look(
-            FindingKind::NoInbox,
-            format!(
-                "there is no readable inbox in INBOX_DIR {directory}, so its messages are not checked. Run the audit with the \
-                 settings of the gateway, where its inbox is"
-            ),
-        );
+    if let Some(missing) = &facts.missing_inbox {
+        inbox::check_missing(missing, facts.known_inboxes, &mut findings);
     }
     findings.all.sort_by_key(|finding| finding.severity);
     findings.all

@@ -47,14 +47,36 @@ pub struct Survey {
     pub waiting: BTreeMap<Offset, u64>,
 }
 
-/// Scans the log and counts the records at and above each of `marks`. Returns `None` if there is no inbox, or nothing
-/// of it can be read. The next start then begins a new one.
-pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError> {
+/// What a scan found in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Surveyed {
+    /// An inbox.
+    Inbox(Box<Survey>),
+    /// Nothing: the next start begins a new inbox.
+    Nothing,
+    /// Files of an inbox, of which none can be read: the next start puts them into quarantine.
+    Unreadable,
+}
+
+impl Surveyed {
+    /// The inbox, if there is one that can be read.
+    #[must_use]
+    pub fn inbox(self) -> Option<Survey> {
+        if let Self::Inbox(found) = self { Some(*found) } else { None }
+    }
+}
+
+/// Scans the log and counts the records at and above each of `marks`.
+pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Surveyed, InboxError> {
     if !dir.is_dir() {
-        return Ok(None);
+        return Ok(Surveyed::Nothing);
     }
     let candidates = candidates(dir)?;
-    let (Some(meta), origin) = known_meta(dir, &candidates)? else { return Ok(None) };
+    let (meta, origin) = match known_meta(dir, &candidates)? {
+        (Some(meta), origin) => (meta, origin),
+        (None, MetaOrigin::Replaced) => return Ok(Surveyed::Unreadable),
+        (None, _) => return Ok(Surveyed::Nothing),
+    };
     let mut survey = Survey {
         id: meta.id,
         lanes: meta.lanes,
@@ -82,7 +104,7 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
         }
     }
     survey.newest_base = survey.newest_base.filter(|_| !is_moving);
-    Ok(Some(survey))
+    Ok(Surveyed::Inbox(Box::new(survey)))
 }
 
 /// Opens a segment at its first record. Returns also its length.
@@ -162,7 +184,7 @@ mod tests {
         let inbox = open(dir.path());
         let offsets = append(&inbox, 100);
         let before = files(dir.path());
-        let found = survey(dir.path(), &[offsets[40], offsets[99] + 1]).unwrap().unwrap();
+        let found = survey(dir.path(), &[offsets[40], offsets[99] + 1]).unwrap().inbox().unwrap();
         assert_eq!((found.id, found.lanes, found.records), (*inbox.id(), 3, 100));
         assert_eq!((found.end, found.damages), (inbox.next_offset(), 0));
         assert_eq!(found.waiting, BTreeMap::from([(offsets[40], 60), (offsets[99] + 1, 0)]));
@@ -182,7 +204,7 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         let (path, bytes) = files(dir.path()).pop_last_segment();
         fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
-        let found = survey(dir.path(), &[]).unwrap().unwrap();
+        let found = survey(dir.path(), &[]).unwrap().inbox().unwrap();
         assert_eq!((found.damages, found.records), (1, 58));
         assert!(offsets[1..40].contains(&found.damaged_below));
     }
@@ -196,10 +218,10 @@ mod tests {
                 fs::remove_file(path).unwrap();
             }
         }
-        let found = survey(dir.path(), &[]).unwrap().unwrap();
+        let found = survey(dir.path(), &[]).unwrap().inbox().unwrap();
         assert_eq!((found.newest_base, found.records), (None, 0));
         fs::write(dir.path().join("meta"), "damaged").unwrap();
-        assert_eq!(survey(dir.path(), &[]).unwrap(), None);
+        assert_eq!(survey(dir.path(), &[]).unwrap(), Surveyed::Unreadable);
         drop(inbox);
     }
 
@@ -213,7 +235,7 @@ mod tests {
             append(&inbox, 100);
             lose(&dir.path().join("meta"));
             let before = files(dir.path());
-            let found = survey(dir.path(), &[]).unwrap().unwrap();
+            let found = survey(dir.path(), &[]).unwrap().inbox().unwrap();
             assert!(found.is_meta_rebuilt);
             assert_eq!((found.id, found.lanes, found.records), (*inbox.id(), 3, 100));
             assert!(found.never_issued > found.end);
@@ -224,8 +246,8 @@ mod tests {
     #[test]
     fn other_directories_have_no_survey() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(survey(dir.path(), &[]).unwrap(), None);
-        assert_eq!(survey(&dir.path().join("none"), &[]).unwrap(), None);
+        assert_eq!(survey(dir.path(), &[]).unwrap(), Surveyed::Nothing);
+        assert_eq!(survey(&dir.path().join("none"), &[]).unwrap(), Surveyed::Nothing);
     }
 
     trait Segments {

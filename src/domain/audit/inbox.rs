@@ -34,6 +34,15 @@ pub struct InboxFacts {
     pub mismatches: Vec<String>,
 }
 
+/// A directory in which no inbox can be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MissingInbox {
+    /// Its path.
+    pub path: String,
+    /// Whether it has files of an inbox, of which none can be read.
+    pub has_files: bool,
+}
+
 /// The position of a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LaneFacts {
@@ -67,6 +76,24 @@ pub(super) fn check(inbox: &InboxFacts, findings: &mut Findings<'_>) {
         check_set_back(lane, findings);
         let Some(next) = lane.next_offset else { continue };
         check_lane(inbox, lane.lane, next, findings);
+    }
+}
+
+pub(super) fn check_missing(missing: &MissingInbox, known_inboxes: u64, findings: &mut Findings<'_>) {
+    let path = &missing.path;
+    if missing.has_files {
+        findings.wrong(
+            FindingKind::Damage,
+            format!("no file of the inbox in {path} can be read: the next start puts them into quarantine, and its messages that were not stored are lost"),
+        );
+    } else if known_inboxes > 0 {
+        findings.look(
+            FindingKind::NoInbox,
+            format!(
+                "there is no inbox in INBOX_DIR {path}, so its messages are not checked. Run the audit with the settings of the \
+                 gateway, where its inbox is"
+            ),
+        );
     }
 }
 

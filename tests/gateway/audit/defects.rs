@@ -199,6 +199,14 @@ fn missing_inbox_and_lost_meta_file_are_found() {
     assert_eq!((audit.findings(), audit.code), (vec!["look damage".to_owned()], Some(0)));
     assert_eq!(audit.report["inbox"]["records"], 1);
 
+    let segments = fs::read_dir(&inbox).unwrap().map(|entry| entry.unwrap().path());
+    for segment in segments.filter(|path| path.extension().is_some_and(|name| name == "segment")) {
+        fs::write(&segment, "damaged").unwrap();
+    }
+    let audit = world.audit_with(&[]);
+    assert_eq!((audit.findings(), audit.code), (vec!["wrong damage".to_owned()], Some(1)));
+    assert!(text_of(&world.command(&["check"])).contains("No file of the inbox can be read"));
+
     let other = world.directory().join("other");
     world.set("INBOX_DIR", &other.display().to_string());
     let audit = world.audit_with(&[]);

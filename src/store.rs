@@ -8,6 +8,7 @@ mod audit;
 mod batch;
 #[cfg(feature = "tools")]
 pub mod bench;
+mod clock;
 mod column_types;
 mod columns;
 mod connect;

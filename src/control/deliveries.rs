@@ -4,8 +4,8 @@ use super::{Control, ControlError};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, PostPlace};
 use crate::store::outbox::{
-    WaitingDeliveries, WaitingPost, cancel_deliveries, delivery_keys, retry_deliveries, waiting_deliveries,
-    waiting_post_list,
+    CountedPosts, WaitingDeliveries, WaitingPost, cancel_deliveries, count_posts, delivery_keys,
+    retry_deliveries, waiting_deliveries, waiting_post_list,
 };
 
 impl Control {
@@ -54,13 +54,18 @@ impl Control {
         Ok(waiting.iter().map(|flow| flow.posts).sum())
     }
 
-    /// The keys of the waiting posts of a flow up to a sequence number, or of all, in order of their numbers.
+    /// Counts the waiting posts of a flow; none if there are none.
+    pub async fn count_posts(&self, flow: &str) -> Result<Option<(u64, CountedPosts)>, ControlError> {
+        Ok(count_posts(&self.database, self.posting_flow(flow).await?).await?)
+    }
+
+    /// The keys of the counted posts of a flow, or of all, in order of their numbers.
     pub async fn delivery_keys(
         &self,
         flow: &str,
-        up_to: Option<i64>,
+        counted: Option<CountedPosts>,
     ) -> Result<Vec<OutboxKey>, ControlError> {
-        Ok(delivery_keys(&self.database, self.posting_flow(flow).await?, up_to).await?)
+        Ok(delivery_keys(&self.database, self.posting_flow(flow).await?, counted).await?)
     }
 
     /// Moves posts to the dead letters in small transactions. Calls `done` with the number of each.

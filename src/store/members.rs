@@ -6,10 +6,10 @@ use chrono::NaiveDateTime;
 use mqtt_gateway_entity::gateway_members::{Column, Entity};
 use sea_orm::sea_query::{Expr, Query, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Statement,
-    Value,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Value,
 };
 
+use super::clock::database_time;
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
@@ -32,23 +32,10 @@ pub async fn timed<T>(
     database: &Database,
     what: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<(T, Span), StoreError> {
-    let from_us = now(database).await?;
+    let from_us = database_time(database).await?;
     let done = what.await?;
-    let until_us = now(database).await? + CLOCK_STEP_US;
+    let until_us = database_time(database).await? + CLOCK_STEP_US;
     Ok((done, Span { from_us, until_us }))
-}
-
-#[derive(Debug, FromQueryResult)]
-struct Now {
-    at: NaiveDateTime,
-}
-
-async fn now(database: &Database) -> Result<i64, StoreError> {
-    const DOING: &str = "reading the time";
-    let sql = format!("SELECT {} AS at", database.dialect.now());
-    let statement = Statement::from_string(database.dialect.backend(), sql);
-    let row = Now::find_by_statement(statement).one(&database.connection).await.while_doing(DOING)?;
-    Ok(row.map_or(0, |row| micros(row.at)))
 }
 
 /// Replaces the report of a gateway. The time since its last report is irrelevant.

@@ -4,7 +4,8 @@ use crate::batches::{INBOX, OUTBOX_BOUND, Setup, batch_of, entry};
 use crate::database::TestDatabase;
 use mqtt_gateway::domain::outbox_work::Pause;
 use mqtt_gateway::store::outbox::{
-    Outbox, cancel_deliveries, count_waiting, delivery_keys, retry_deliveries, waiting_deliveries,
+    CountedPosts, Outbox, cancel_deliveries, count_posts, count_waiting, delivery_keys, retry_deliveries,
+    waiting_deliveries,
 };
 
 on_every_database! {
@@ -90,7 +91,14 @@ async fn cancelled_posts_are_dead_letters_once(test: TestDatabase) {
     let setup = waiting_flow(test).await;
     let keys = delivery_keys(&setup.database, 1, None).await.unwrap();
     let all = i64::try_from(keys.len()).unwrap();
-    assert_eq!(delivery_keys(&setup.database, 1, Some(2)).await.unwrap(), keys[..2]);
+    let (posts, counted) = count_posts(&setup.database, 1).await.unwrap().unwrap();
+    assert_eq!((posts, counted.last_message_id), (OUTBOX_BOUND, all));
+    assert_eq!(delivery_keys(&setup.database, 1, Some(counted)).await.unwrap(), keys);
+    let up_to_second = CountedPosts { last_message_id: 2, ..counted };
+    assert_eq!(delivery_keys(&setup.database, 1, Some(up_to_second)).await.unwrap(), keys[..2]);
+    let earlier = CountedPosts { at_us: counted.at_us - 3_600_000_000, ..counted };
+    assert_eq!(delivery_keys(&setup.database, 1, Some(earlier)).await.unwrap(), []);
+    assert_eq!(count_posts(&setup.database, 2).await.unwrap(), None);
     let mut cancelled = 0;
     cancel_deliveries(&setup.database, &keys[..1], &mut |posts| cancelled += posts).await.unwrap();
     assert_eq!((cancelled, rows(&setup).await), (1, (all - 1, 1)));

@@ -25,6 +25,7 @@ use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
 use crate::observe::metrics::AttemptOutcome;
 use crate::observe::{Telemetry, timestamp};
+use crate::store::outbox::CountedPosts;
 
 /// The part of the console.
 const PART: &str = "/deliveries";
@@ -32,8 +33,14 @@ const PART: &str = "/deliveries";
 /// The page of the waiting posts of a flow.
 const POSTS: &str = "/deliveries/posts";
 
-/// The field of a form with the highest number of the posts that were counted. Later ones are not part of it.
+/// Fields of a form with the bounds of the posts that were counted.
 const LAST: &str = "last";
+const COUNTED_AT: &str = "counted_at";
+
+/// What a cancellation does.
+const CONSEQUENCE: &str = "What is cancelled is not posted. It becomes a dead letter with the reason cancelled, which \
+                           can be replayed.";
+const LATER_POSTS: &str = " Posts that come later are not part of it.";
 
 /// The singular of the word for posts.
 const POST: &str = "post";
@@ -253,6 +260,14 @@ fn notice(query: &Fields) -> Option<DoneNotice> {
     let text = match (query.get("done"), posts) {
         ("retried" | "cancelled", 0) => "Nothing was changed: no such post waits any more.".to_owned(),
         ("retried", _) => format!("{count} {are} due now. The endpoint is tried within seconds."),
+        ("unfinished", _) => {
+            return Some(DoneNotice {
+                text: format!(
+                    "Not all posts were reached in time. Cancelled: {count}. The others still wait."
+                ),
+                class: "warn-card",
+            });
+        }
         ("cancelled", 1) => format!("{count} became a dead letter."),
         ("cancelled", _) => format!("{count} became dead letters."),
         _ => return None,
@@ -274,12 +289,11 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
     let code = visitor.query.get("flow").to_owned();
     let (key, number) = (visitor.query.given("key_of_post"), visitor.query.given("number"));
     let page = thread.run(async move |control| {
-        let (posts, last, selected, back) = match &key {
+        let (posts, bounds, selected, back) = match &key {
             None => {
-                let waiting = control.deliveries(Some(&code)).await?;
-                let waiting = waiting.first().ok_or_else(|| no_post_waits(&code))?;
-                let last = Some(waiting.last_message_id.to_string());
-                (waiting.posts, last, format!("--flow {}", shell_word(&code)), PART.to_owned())
+                let waiting = control.count_posts(&code).await?;
+                let (posts, bounds) = waiting.ok_or_else(|| no_post_waits(&code))?;
+                (posts, Some(bounds), format!("--flow {}", shell_word(&code)), PART.to_owned())
             }
             Some(key) => (1, None, shell_word(key), posts_link(&code)),
         };
@@ -290,13 +304,14 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
             frame,
             part_name: "Deliveries",
             text: format!("Cancel {what} of {code}?"),
-            consequence: consequence(last.is_some()),
+            consequence: CONSEQUENCE.to_owned() + if bounds.is_some() { LATER_POSTS } else { "" },
             target: "/deliveries/cancel",
             hidden: vec![
                 ("flow", code),
                 ("key_of_post", key.unwrap_or_default()),
                 ("number", number.unwrap_or_default()),
-                (LAST, last.unwrap_or_default()),
+                (LAST, bounds.map(|bounds| bounds.last_message_id.to_string()).unwrap_or_default()),
+                (COUNTED_AT, bounds.map(|bounds| bounds.at_us.to_string()).unwrap_or_default()),
             ],
             button: format!("Cancel {posts}"),
             back,
@@ -312,35 +327,34 @@ fn no_post_waits(code: &str) -> ControlError {
     ControlError::not_found("waiting post of the flow", code, remedy)
 }
 
-fn consequence(are_counted: bool) -> String {
-    let later = if are_counted { " Posts that come later are not part of it." } else { "" };
-    "What is cancelled is not posted. It becomes a dead letter with the reason cancelled, which can be replayed."
-        .to_owned()
-        + later
-}
-
 /// Moves a post, or the counted posts of a flow, to the dead letters.
 pub(super) async fn cancel(
     submission: Submission,
     thread: Data<ApiThread>,
 ) -> Result<SeeOther, ConsoleError> {
     let (_, fields) = submission.permitted(TokenScope::Operate)?;
-    let cancelled = thread.run_long(async move |control| -> Result<u64, ApiProblem> {
+    let cancelled = thread.run_long(async move |control| -> Result<SeeOther, ApiProblem> {
         let keys = match fields.given("key_of_post") {
             Some(key) => vec![key.parse().map_err(|error| {
                 ControlError::invalid("key_of_post", error, "follow the links of the console")
             })?],
-            None => control.delivery_keys(fields.get("flow"), Some(fields.number(LAST)?)).await?,
+            None => {
+                let counted =
+                    CountedPosts { last_message_id: fields.number(LAST)?, at_us: fields.number(COUNTED_AT)? };
+                control.delivery_keys(fields.get("flow"), Some(counted)).await?
+            }
         };
         let mut cancelled = 0;
         let mut count = |posts| cancelled += posts;
-        // Posts that were not reached in time still wait, and are in the list.
-        if let Ok(result) = timeout(CANCEL_TIMEOUT, control.cancel_deliveries(&keys, &mut count)).await {
-            result?;
+        match timeout(CANCEL_TIMEOUT, control.cancel_deliveries(&keys, &mut count)).await {
+            Ok(result) => {
+                result?;
+                Ok(done("cancelled", cancelled))
+            }
+            Err(_) => Ok(done("unfinished", cancelled)),
         }
-        Ok(cancelled)
     });
-    Ok(done("cancelled", cancelled.await?))
+    Ok(cancelled.await?)
 }
 
 fn done(what: &str, posts: u64) -> SeeOther {

@@ -7,6 +7,7 @@ use super::{Outbox, beginning, key, offset};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, PostPlace};
+use crate::store::clock::database_time;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::{execute, read, statement};
@@ -189,7 +190,7 @@ fn micros(row: &QueryResult, column: &str) -> Result<i64, DbErr> {
 pub async fn retry_deliveries(database: &Database, flow: FlowId) -> Result<(), StoreError> {
     const DOING: &str = "making the posts due";
     let (dialect, now) = (database.dialect, database.dialect.now());
-    let later = keys(database, &format!("next_attempt_at > {now}"), flow, None).await?;
+    let later = keys(database, &format!("next_attempt_at > {now}"), flow, []).await?;
     let transaction = database.begin().await?;
     for key in later {
         let sql = format!("UPDATE outbox SET next_attempt_at = {now} {THIS_ROW}");
@@ -207,20 +208,46 @@ pub async fn retry_deliveries(database: &Database, flow: FlowId) -> Result<(), S
     transaction.commit().await.while_doing(DOING)
 }
 
-/// The keys of the posts of a flow up to a sequence number, or of all, in order of their numbers.
+/// Bounds of the posts of a flow that were counted. A later post has a higher number. A post that was put back later,
+/// by a replay, has its former number and a later time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedPosts {
+    /// The highest number.
+    pub last_message_id: i64,
+    /// Time of the database before the count: microseconds since 1970, UTC.
+    pub at_us: i64,
+}
+
+/// Counts the waiting posts of a flow; none if there are none.
+pub async fn count_posts(
+    database: &Database,
+    flow: FlowId,
+) -> Result<Option<(u64, CountedPosts)>, StoreError> {
+    let at_us = database_time(database).await?;
+    let waiting = waiting_deliveries(database, Some(flow)).await?;
+    let counted =
+        |waiting: &WaitingDeliveries| CountedPosts { last_message_id: waiting.last_message_id, at_us };
+    Ok(waiting.first().map(|waiting| (waiting.posts, counted(waiting))))
+}
+
+/// The keys of the counted posts of a flow, or of all, in order of their numbers.
 pub async fn delivery_keys(
     database: &Database,
     flow: FlowId,
-    up_to: Option<i64>,
+    counted: Option<CountedPosts>,
 ) -> Result<Vec<OutboxKey>, StoreError> {
-    keys(database, "message_id <= ?", flow, Some(up_to.unwrap_or(i64::MAX))).await
+    let Some(CountedPosts { last_message_id, at_us }) = counted else {
+        return keys(database, "1 = 1", flow, []).await;
+    };
+    let bounds = [Value::from(last_message_id), database.dialect.instant(at_us)];
+    keys(database, "message_id <= ? AND created_at <= ?", flow, bounds).await
 }
 
 async fn keys(
     database: &Database,
     condition: &str,
     flow: FlowId,
-    value: Option<i64>,
+    values: impl IntoIterator<Item = Value>,
 ) -> Result<Vec<OutboxKey>, StoreError> {
     let sql = format!(
         "SELECT inbox_id, flow_id, inbox_offset FROM outbox WHERE flow_id = ? AND {condition} \
@@ -230,7 +257,7 @@ async fn keys(
         let inbox_id: String = row.try_get("", "inbox_id")?;
         Ok(key(&inbox_id, row.try_get("", "inbox_offset")?, row.try_get("", "flow_id")?))
     };
-    let values = [Some(flow), value].into_iter().flatten().map(Value::from);
+    let values = std::iter::once(flow.into()).chain(values);
     read(&database.connection, DOING, sql, values, row).await
 }
 

@@ -291,6 +291,9 @@ impl LetterConditions {
         if let Some(last) = filter.up_to {
             conditions = conditions.and("id <= ?", [last.into()]);
         }
+        if filter.is_unnumbered {
+            conditions = conditions.and("message_id IS NULL", []);
+        }
         if let Some(text) = &filter.text {
             let [topic, detail, payload] =
                 ["topic", "detail", "payload"].map(|column| dialect.contains(column));

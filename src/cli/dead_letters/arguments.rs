@@ -54,7 +54,15 @@ pub(super) struct LetterArguments {
 impl LetterFilterArguments {
     pub(super) fn into_filter(self) -> LetterFilter {
         let Self { flow, reason, topic, since, until, text } = self;
-        LetterFilter { flow, reason, topic, since_us: since, until_us: until, text, above: None, up_to: None }
+        LetterFilter {
+            flow,
+            reason,
+            topic,
+            since_us: since,
+            until_us: until,
+            text,
+            ..LetterFilter::default()
+        }
     }
 }
 

@@ -195,7 +195,7 @@ fn flow_lines(change: &PlannedChange<FlowRecord, FlowDefinition>, effects: PlanE
     let becomes = if change.new.is_none() { "become dead letters" } else { "follow the new columns" };
     let posts = format!("    {waiting_posts} waiting posts {becomes}\n");
     let letters = format!(
-        "    {letters_passing} of its {letters_tried} newest dead letters would be processed: \
+        "    {letters_passing} of its {letters_tried} newest dead letters without a number would be processed: \
          `dead-letters replay --flow {code}`\n"
     );
     let posts = Some(posts).filter(|_| waiting_posts > 0);

@@ -125,7 +125,9 @@ pub(super) async fn preview(
     }
     if preview.letters_tried > 0 {
         let (passing, tried) = (preview.letters_passing, preview.letters_tried);
-        lines.push(format!("    {passing} of its {tried} newest dead letters would be processed\n"));
+        lines.push(format!(
+            "    {passing} of its {tried} newest dead letters without a number would be processed\n"
+        ));
     }
     lines.push(problem_lines(&preview.problems));
     lines.push("Nothing was changed.\n".to_owned());

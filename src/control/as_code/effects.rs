@@ -73,11 +73,10 @@ impl Control {
         effects: &mut PlanEffects,
     ) -> Result<(), ControlError> {
         let flow = FlowRecord { definition: new.clone(), ..old.clone() };
-        let filter = LetterFilter { flow: Some(old.definition.code.clone()), ..LetterFilter::default() };
+        let code = Some(old.definition.code.clone());
+        let filter = LetterFilter { flow: code, is_unnumbered: true, ..LetterFilter::default() };
         let letters = self.dead_letters(&filter, None, MAX_TRIED).await?;
-        // A message with a number was processed, and failed at its endpoint or was cancelled.
-        let refused = letters.iter().filter(|letter| letter.message_id.is_none());
-        let ids: Vec<i64> = refused.map(|letter| letter.id).collect();
+        let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
         for ids in ids.chunks(LETTERS_AT_ONCE) {
             for letter in store::read_letters(&self.database, ids).await? {
                 effects.letters_tried += 1;

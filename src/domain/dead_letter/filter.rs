@@ -22,6 +22,8 @@ pub struct LetterFilter {
     pub above: Option<i64>,
     /// Only letters with this id or a lower one are selected.
     pub up_to: Option<i64>,
+    /// Only letters without a sequence number are selected: a message with one was processed before.
+    pub is_unnumbered: bool,
 }
 
 impl LetterFilter {

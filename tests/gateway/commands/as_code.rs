@@ -84,7 +84,10 @@ fn a_diff_says_what_changes(world: World) {
     assert_eq!(code, Some(2));
     assert!(text.contains("~ flow TEMP: counts from sequence number 2\n"), "{text}");
     assert!(text.contains(r#"    payload_schema: {"value":"number"} -> {"unit":"string"}"#), "{text}");
-    assert!(text.contains("    1 of its 2 newest dead letters would be processed"), "{text}");
+    assert!(
+        text.contains("    1 of its 2 newest dead letters without a number would be processed"),
+        "{text}"
+    );
     let diff = document(&world, &["flows", "diff", &name]);
     assert_eq!((&diff["differs"], &diff["changes"][0]["change"]), (&true.into(), &"changed".into()));
     assert_eq!(diff["changes"][0]["dead_letters"], serde_json::json!({"tried": 2, "would_pass": 1}));

@@ -121,7 +121,8 @@ async fn count(control: &Control, filter: LetterFilterArguments) -> Result<Comma
 }
 
 async fn show(control: &Control, id: i64) -> Result<CommandReport, ControlError> {
-    let view = LetterView::new(&control.dead_letter(id).await?);
+    let (letter, flow) = control.letter_with_flow(id).await?;
+    let view = LetterView::with_flow(&letter, flow.as_ref());
     Ok(CommandReport::new(show_text(&view), json!({"dead_letter": view})))
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Control, ControlError};
 use crate::domain::dead_letter::{DeadLetter, LetterFilter, ReplayedLetter};
+use crate::domain::flow_definition::FlowRecord;
 use crate::domain::processing::ProcessingRules;
 use crate::domain::routing::RoutingTable;
 use crate::store::{
@@ -65,6 +66,16 @@ impl Control {
         let letter = store::read_letters(&self.database, &[id]).await?.pop();
         let remedy = "`mqtt-gateway dead-letters list` shows the ids";
         letter.ok_or_else(|| ControlError::not_found(WHAT, &id.to_string(), remedy))
+    }
+
+    /// The dead letter with this id, and its flow, if that is there.
+    pub async fn letter_with_flow(&self, id: i64) -> Result<(DeadLetter, Option<FlowRecord>), ControlError> {
+        let letter = self.dead_letter(id).await?;
+        let flow = match letter.flow_id {
+            Some(flow) => store::read_these_flows(&self.database, &[flow]).await?.pop(),
+            None => None,
+        };
+        Ok((letter, flow))
     }
 
     /// Upper bound of the number of selected dead letters.

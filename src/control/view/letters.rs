@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::json_or_text;
 use crate::control::time_text::shown_time;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterReason, ReplayOutcome, ReplayedLetter};
+use crate::domain::flow_definition::FlowRecord;
 use crate::store::{LetterCount, LetterSummary};
 
 /// A row of the list, with the names of its columns.
@@ -113,6 +114,16 @@ impl LetterCountView {
 }
 
 impl LetterView {
+    /// The document of a dead letter whose flow is known, or known to be removed.
+    #[must_use]
+    pub fn with_flow(letter: &DeadLetter, flow: Option<&FlowRecord>) -> Self {
+        let view = Self::new(letter);
+        let is_removed = letter.flow_id.is_some() && flow.is_none();
+        // The remedy of its reason is about the flow.
+        let remedy = if is_removed { Some(DeadLetterReason::FlowDeleted.remedy()) } else { view.remedy };
+        Self { remedy, ..view }
+    }
+
     /// The document of a dead letter.
     #[must_use]
     pub fn new(letter: &DeadLetter) -> Self {

@@ -74,8 +74,7 @@ impl LetterQuery {
             since_us: time("since", self.since)?,
             until_us: time("until", self.until)?,
             text: self.text.map(|text| text.0).filter(|text| !text.is_empty()),
-            above: None,
-            up_to: None,
+            ..LetterFilter::default()
         })
     }
 }
@@ -226,7 +225,10 @@ pub(super) async fn export_letters(
 #[get("/dead-letters/{id}")]
 pub(super) async fn show_letter(thread: Data<ApiThread>, id: Path<i64>) -> Result<ApiAnswer, ApiProblem> {
     thread
-        .run(async move |control| Ok(ApiAnswer::new(&LetterView::new(&control.dead_letter(*id).await?))))
+        .run(async move |control| {
+            let (letter, flow) = control.letter_with_flow(*id).await?;
+            Ok(ApiAnswer::new(&LetterView::with_flow(&letter, flow.as_ref())))
+        })
         .await
 }
 

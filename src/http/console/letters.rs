@@ -135,8 +135,8 @@ fn filter(query: &Fields) -> Result<LetterFilter, ControlError> {
         since_us: time("since")?,
         until_us: time("until")?,
         text: Some(query.get("text").to_owned()).filter(|text| !text.is_empty()),
-        above: None,
         up_to: query.number(LAST).ok(),
+        ..LetterFilter::default()
     })
 }
 

@@ -160,12 +160,29 @@ fn letters_are_discarded(world: World) {
     let operator = served.visitor("operate");
     served.world.publish("temp/b", r#"{"value": "hot"}"#);
     served.world.wait_for_dead_letters(2);
-    let selected = [("flow", "TEMP"), ("text", "hot")];
-    assert!(operator.page("/dead-letters/discard?flow=TEMP&text=hot").contains("Discard 1 dead letter?"));
+    let question = operator.page("/dead-letters/discard?flow=TEMP&text=hot");
+    assert!(question.contains("Discard 1 dead letter?"), "{question}");
+    let last = value_of(&question, "last");
+    let selected = [("flow", "TEMP"), ("text", "hot"), ("last", &last)];
+    assert_eq!(operator.submit("/dead-letters/discard", &selected[..2]).status, 422, "nothing was counted");
     let done = operator.submit("/dead-letters/discard", &selected);
     assert!(done.body.contains("Discarded: 1 dead letter."), "{}", done.body);
     assert_eq!(served.world.dead_letters().len(), 1);
     assert_eq!(operator.get("/dead-letters?reason=nonsense").status, 422);
+}
+
+fn remedy_needs_no_removed_flow(world: World) {
+    let served = served(world);
+    let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
+    let remedy = || {
+        let shown = document(&served.world, &["dead-letters", "show", &id]);
+        shown["dead_letter"]["remedy"].as_str().unwrap().to_owned()
+    };
+    assert!(remedy().starts_with("correct the schema"), "{}", remedy());
+    succeeds(&served.world, &["flows", "remove", "TEMP", "--yes"]);
+    assert!(remedy().starts_with("publish the message again for another flow"), "{}", remedy());
+    let page = served.visitor("read").page(&format!("/dead-letter?id={id}"));
+    assert!(page.contains(&remedy()) && page.contains("is no longer there"), "{page}");
 }
 
 fn only_counted_letters_are_discarded(world: World) {
@@ -287,21 +304,36 @@ fn waiting_posts_are_cancelled(world: World) {
     assert_eq!(letters[0].payload, br#"{"second": 2}"#);
     let retried = operator.submit("/deliveries/retry", &[("flow", "POST")]);
     assert_eq!(location(&retried), "/deliveries?done=retried&posts=1");
+    assert!(operator.page("/deliveries/cancel?flow=POST").contains("Cancel 1 post of POST?"));
+
+    let waiting = |posts| {
+        let sql = &served.world.sql;
+        let is_reached = || sql.count("SELECT COUNT(*) FROM outbox", []) == posts;
+        eventually("the waiting posts", || is_reached().then_some(()));
+    };
+    served.world.publish("post", r#"{"third": 3}"#);
+    waiting(2);
     let question = operator.page("/deliveries/cancel?flow=POST");
-    assert!(question.contains("Cancel 1 post of POST?"), "{question}");
-    served.world.publish("post", r#"{"later": 3}"#);
-    let waiting = || served.world.sql.count("SELECT COUNT(*) FROM outbox", []);
-    eventually("the later post", || (waiting() == 2).then_some(()));
-    let last = value_of(&question, "last");
-    for cancelled in ["1 post became a dead letter.", "no such post waits any more"] {
-        let done = operator.submit("/deliveries/cancel", &[("flow", "POST"), ("last", &last)]);
-        assert!(operator.page(location(&done)).contains(cancelled), "{cancelled}");
+    assert!(question.contains("Cancel 2 posts of POST?"), "{question}");
+    served.world.publish("post", r#"{"fourth": 4}"#);
+    // A replay puts the second one back, with its former number.
+    let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
+    let replayed = operator.submit("/dead-letters/replay", &[("id", &id), ("do", "go")]);
+    assert!(replayed.body.contains("Replayed: 1 dead letter."), "{}", replayed.body);
+    waiting(4);
+    let cancel = |question: &str| {
+        let [last, counted_at] = ["last", "counted_at"].map(|name| value_of(question, name));
+        operator
+            .submit("/deliveries/cancel", &[("flow", "POST"), ("last", &last), ("counted_at", &counted_at)])
+    };
+    for cancelled in ["2 posts became dead letters.", "no such post waits any more"] {
+        assert!(operator.page(location(&cancel(&question))).contains(cancelled), "{cancelled}");
+        waiting(2);
     }
     assert_eq!(operator.submit("/deliveries/cancel", &[("flow", "POST")]).status, 422);
-    assert_eq!(waiting(), 1, "the later post was not counted");
-    let question = operator.page("/deliveries/cancel?flow=POST");
-    operator.submit("/deliveries/cancel", &[("flow", "POST"), ("last", &value_of(&question, "last"))]);
-    let letters = served.world.wait_for_dead_letters(3);
+    waiting(2);
+    cancel(&operator.page("/deliveries/cancel?flow=POST"));
+    let letters = served.world.wait_for_dead_letters(4);
     assert!(letters.iter().all(|letter| letter.reason == "cancelled"));
     assert_eq!(operator.get("/deliveries/cancel?flow=POST").status, 404);
     assert!(operator.page("/deliveries").contains("No post waits"));
@@ -331,6 +363,7 @@ on_each_database!(
     schema_is_mended_and_letter_replayed,
     flow_is_added_and_disabled,
     letters_are_discarded,
+    remedy_needs_no_removed_flow,
     only_counted_letters_are_discarded,
     letter_without_a_flow_names_flows_of_its_topic,
     changed_type_is_accepted_in_two_clicks,
@@ -374,7 +407,8 @@ fn many_letters_are_searched_in_parts() {
     assert!(of_flow.contains("1 dead letter<") && of_flow.contains("old/1"), "{of_flow}");
     let confirming = operator.page("/dead-letters/discard?topic=old/%23");
     assert!(confirming.contains("Discard at least 9,999 dead letters?"), "{confirming}");
-    let discarded = operator.submit("/dead-letters/discard", &[("topic", "old/#")]);
+    let last = value_of(&confirming, "last");
+    let discarded = operator.submit("/dead-letters/discard", &[("topic", "old/#"), ("last", &last)]);
     assert!(discarded.body.contains("Discarded: 10,001 dead letters."), "{}", discarded.body);
     assert_eq!(served.world.dead_letters().len(), 1);
 }
@@ -415,7 +449,7 @@ fn overview_names_an_unreachable_database() {
     proxy.cut(How::Rst);
     eventually("the problem", || visitor.page("/").contains("the database cannot be read").then_some(()));
     let list = visitor.get("/flows");
-    assert!(list.status == 503 && !list.body.contains("Your entries are not lost"), "{}", list.body);
+    assert!(list.status == 503 && !list.body.contains("send the form again"), "{}", list.body);
     let saved = visitor.submit("/flow/edit", &[("code", "F"), ("version", "x"), ("topic", "f")]);
-    assert!(saved.status == 503 && saved.body.contains("Your entries are not lost"), "{}", saved.body);
+    assert!(saved.status == 503 && saved.body.contains("send the form again"), "{}", saved.body);
 }

@@ -15,7 +15,7 @@ use super::shown_payload::ShownPayload;
 use crate::control::view::{LetterView, json_text};
 use crate::control::{Control, FlowEdit, Rehearsal};
 use crate::domain::api_token::TokenScope;
-use crate::domain::dead_letter::{DeadLetter, DeadLetterReason, offending_place};
+use crate::domain::dead_letter::{DeadLetter, offending_place};
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::problem::Problem;
 use crate::domain::topic::TopicFilter;
@@ -90,29 +90,19 @@ impl LetterPage {
             problems: Vec::new(),
             discard_link: link("/dead-letters/discard", [("id", id.as_str())]),
             command: format!("mqtt-gateway dead-letters show {id}"),
-            letter: letter_view(letter, flow.is_some()),
+            letter: LetterView::with_flow(letter, flow.as_ref()),
         }
     }
 }
 
-/// The letter with a remedy that does not need a flow which was removed.
-fn letter_view(letter: &DeadLetter, has_flow: bool) -> LetterView {
-    let view = LetterView::new(letter);
-    let is_removed = letter.flow_id.is_some() && !has_flow;
-    let remedy = if is_removed { Some(DeadLetterReason::FlowDeleted.remedy()) } else { view.remedy };
-    LetterView { remedy, ..view }
-}
-
 async fn read(control: &Control, id: i64) -> Result<FoundLetter, ApiProblem> {
-    let letter = control.dead_letter(id).await?;
-    let mut flows = control.flows().await?;
+    let (letter, flow) = control.letter_with_flow(id).await?;
+    let mut matching = Vec::new();
     if letter.flow_id.is_none() {
-        flows.retain(|flow| matches(flow, &letter.topic));
-        let matching = flows.into_iter().map(|flow| flow.definition.code).collect();
-        return Ok(FoundLetter { letter, flow: None, matching });
+        let flows = control.flows().await?.into_iter().filter(|flow| matches(flow, &letter.topic));
+        matching.extend(flows.map(|flow| flow.definition.code));
     }
-    let flow = flows.into_iter().find(|flow| Some(flow.id) == letter.flow_id);
-    Ok(FoundLetter { letter, flow, matching: Vec::new() })
+    Ok(FoundLetter { letter, flow, matching })
 }
 
 fn matches(FlowRecord { definition, .. }: &FlowRecord, topic: &str) -> bool {

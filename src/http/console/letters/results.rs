@@ -127,6 +127,10 @@ pub(in crate::http::console) async fn discard(
     thread: Data<ApiThread>,
 ) -> Result<Page, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
+    if fields.get("id").is_empty() {
+        // Without the last letter that was counted, letters would go that nobody has seen.
+        fields.number(LAST)?;
+    }
     let frame = visitor.frame(PART, "Discarded dead letters");
     let page = thread.run_long(async move |control| {
         let started = SystemTime::now();

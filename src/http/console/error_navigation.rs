@@ -6,7 +6,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
 
-use super::page::{ConsoleError, error_page};
+use super::page::{ConsoleError, error_page, refused_form_page};
 use super::visitor::Visitor;
 
 /// Adds the navigation to the error page of a visitor with a session.
@@ -18,8 +18,8 @@ pub(super) async fn with_navigation(
     let error = response.error().and_then(actix_web::Error::as_error::<ConsoleError>);
     let page = match (error, request.extensions().get::<Visitor>()) {
         (Some(ConsoleError::Failed(problem)), Some(visitor)) => {
-            let is_form = request.method() == Method::POST;
-            Some(error_page(problem, visitor.frame("", problem.details.title), is_form))
+            let page = if request.method() == Method::POST { refused_form_page } else { error_page };
+            Some(page(problem, visitor.frame("", problem.details.title)))
         }
         _ => None,
     };

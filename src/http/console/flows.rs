@@ -20,6 +20,7 @@ use crate::control::{
 use crate::domain::api_token::TokenScope;
 use crate::domain::dead_letter::LetterFilter;
 use crate::domain::edit_history::EditedKind;
+use crate::domain::flow::{FLOW_ACTION_POST_ENDPOINT, FLOW_ACTION_STORE_DB};
 use crate::domain::flow_definition::FlowRecord;
 use crate::domain::masking::MaskedFlow;
 use crate::domain::problem::Problem;
@@ -42,6 +43,9 @@ const MAX_ENTRIES: u64 = 20;
 
 /// Fields of the query of the list, without its place.
 const CONDITIONS: [&str; 4] = ["text", "state", "action", "order"];
+
+/// The actions of flows.
+const ACTIONS: [&str; 2] = [FLOW_ACTION_STORE_DB, FLOW_ACTION_POST_ENDPOINT];
 
 /// The orders of the list, with their names in the query.
 const ORDERS: [(&str, &str, FlowOrder); 6] = [
@@ -172,7 +176,11 @@ fn conditions(query: &Fields) -> Result<(FlowFilter, FlowOrder), ControlError> {
     let order = query.get("order");
     let (.., order) =
         ORDERS.into_iter().find(|(name, ..)| *name == order).ok_or_else(|| unknown_word("order", order))?;
-    Ok((FlowFilter { enabled, action: query.given("action"), text: query.given("text"), unusable }, order))
+    let action = query.given("action");
+    if let Some(unknown) = action.as_ref().filter(|action| !ACTIONS.contains(&action.as_str())) {
+        return Err(unknown_word("action", unknown));
+    }
+    Ok((FlowFilter { enabled, action, text: query.given("text"), unusable }, order))
 }
 
 /// Shows the list.

@@ -130,7 +130,7 @@ pub(super) fn status_of(problems: &[Problem]) -> StatusCode {
 
 /// The word of a condition is none of the form.
 pub(super) fn unknown_word(field: &'static str, word: &str) -> ControlError {
-    ControlError::invalid(field, format!("{word:?} is not one of the list"), "choose one of the list")
+    ControlError::invalid(field, format!("{word:?} is not in the list"), "choose one of the list")
 }
 
 /// Leads to another page, after a form was accepted.
@@ -191,6 +191,18 @@ struct SessionOverPage {
     frame: PageFrame,
 }
 
+impl<'p> ErrorPage<'p> {
+    fn new(ApiProblem { details, .. }: &'p ApiProblem, frame: PageFrame) -> Self {
+        Self {
+            frame,
+            detail: &details.detail,
+            remedy: details.remedy.as_deref().map(sentence),
+            problems: &details.problems,
+            is_form_to_repeat: false,
+        }
+    }
+}
+
 impl From<ApiProblem> for ConsoleError {
     fn from(problem: ApiProblem) -> Self {
         Self::Failed(problem)
@@ -237,19 +249,17 @@ impl ResponseError for ConsoleError {
         if let Some(wait) = problem.response().headers().get(RETRY_AFTER) {
             response.insert_header((RETRY_AFTER, wait.clone()));
         }
-        response.content_type(HTML).body(error_page(problem, PageFrame::new(problem.details.title), false))
+        response.content_type(HTML).body(error_page(problem, PageFrame::new(problem.details.title)))
     }
 }
 
-/// The text of an error page, as the answer to a form or to another request.
-pub(super) fn error_page(problem: &ApiProblem, frame: PageFrame, is_form: bool) -> String {
-    let details = &problem.details;
-    let page = ErrorPage {
-        is_form_to_repeat: is_form && problem.status_code().is_server_error(),
-        frame,
-        detail: &details.detail,
-        remedy: details.remedy.as_deref().map(sentence),
-        problems: &details.problems,
-    };
-    page.render().unwrap_or_default()
+/// The text of an error page as the answer to a form.
+pub(super) fn refused_form_page(problem: &ApiProblem, frame: PageFrame) -> String {
+    let is_form_to_repeat = problem.status_code().is_server_error();
+    ErrorPage { is_form_to_repeat, ..ErrorPage::new(problem, frame) }.render().unwrap_or_default()
+}
+
+/// The text of an error page.
+pub(super) fn error_page(problem: &ApiProblem, frame: PageFrame) -> String {
+    ErrorPage::new(problem, frame).render().unwrap_or_default()
 }

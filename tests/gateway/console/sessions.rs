@@ -239,9 +239,10 @@ fn wrong_conditions_show_their_form_again() {
         ("/dead-letters?topic=a/%23/b&until=1h", "value=\"a/#/b\""),
         ("/dead-letters?reason=none&until=1h", "reason: "),
         ("/history?since=yesterday&until=1h", "value=\"yesterday\""),
-        ("/history?kind=table&until=1h", "kind: &#34;table&#34; is not one of the list"),
+        ("/history?kind=table&until=1h", "kind: &#34;table&#34; is not in the list"),
         ("/flows?state=broken&text=1h", "state: "),
         ("/flows?order=size&text=1h", "order: "),
+        ("/flows?action=DELETE&text=1h", "action: "),
     ] {
         let answer = visitor.get(path);
         assert_eq!(answer.status, 422, "{path}");

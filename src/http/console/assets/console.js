@@ -3,6 +3,7 @@
 
 const RETRY_MS = 5000;
 const MAX_LINES = 200;
+const REPEAT_MS = 2000;
 
 const parts = document.querySelectorAll("[data-live]");
 const tail = document.querySelector("[data-tail]");
@@ -122,11 +123,12 @@ function close() {
 
 // A second click would send a form twice, and its answer would replace the first one, such as a token that is shown once.
 document.addEventListener("submit", (event) => {
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "yes";
-});
-addEventListener("pageshow", () => {
-  for (const form of document.forms) delete form.dataset.sent;
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+  // The browser may be stopped, or come back to this page.
+  setTimeout(() => delete form.dataset.sent, REPEAT_MS);
 });
 
 if (parts.length || tail) {

@@ -147,7 +147,11 @@ fn run_until_end(options: &DemoOptions) -> Result<i32, DemoError> {
         let mut demo = Demo::start(&options.dir, options.port).await?;
         let stage = Arc::clone(&demo.stage);
         let code = stage.gateway.run(&mut signals, || demo.stop_sensors()).await?;
-        demo.end(code == 0).await;
+        if code == 0 {
+            demo.end().await;
+        } else {
+            log::error!("The demo ends, because its gateway ended with an error: see the lines above");
+        }
         Ok(code)
     })
 }
@@ -204,15 +208,10 @@ impl Demo {
         }
     }
 
-    /// Prints the outcomes of the readings, unless the gateway failed. Broker and endpoints end with the process.
-    async fn end(mut self, is_orderly: bool) {
+    /// Prints the outcomes of the readings. Broker and endpoints end with the process.
+    async fn end(mut self) {
         self.stop_sensors();
         self.control.end();
-        if !is_orderly {
-            return log::error!(
-                "The demo ends, because its gateway ended with an error: see the lines above"
-            );
-        }
         match self.stage.balance().await {
             Ok(flows) => print(&DemoSummary(flows).to_string()),
             Err(error) => log::error!("Cannot count the readings: {error}"),

@@ -13,7 +13,7 @@ use crate::settings::LogFormat;
 /// Text below the options in `--help`.
 pub(super) const HELP: &str = "Without --database and --broker it uses an SQLite file and an embedded broker. It reads \
     neither .env nor the environment, so that it cannot touch a gateway's database or broker by mistake.\n\
-    Exit codes: 0 all was stored, 1 something is missing or failed.";
+    Exit codes: 0 all was stored, 1 something is missing or failed, 2 wrong options.";
 
 /// Options of `bench`.
 #[derive(Debug, Clone, PartialEq, Args)]

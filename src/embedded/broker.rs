@@ -3,7 +3,7 @@
 //! default.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ const PORTS_TRIED: u16 = 100;
 
 /// Maximum time to open the ports, which normally takes milliseconds.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interval between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Larger than the gateway's own limit, so that this limit takes effect.
 const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
@@ -131,16 +134,22 @@ impl EmbeddedBroker {
     }
 }
 
-/// Waits for the lock that the processes of this program share; none where the file system has no locks.
+/// Waits for the lock that the processes of this program share. None if it is held for too long, or where the file
+/// system has no locks.
 fn lock_of_program() -> Option<File> {
     let program = File::open(env::current_exe().ok()?).ok()?;
-    program.lock().ok()?;
-    Some(program)
+    let deadline = Instant::now() + OPEN_TIMEOUT;
+    loop {
+        match program.try_lock() {
+            Ok(()) => return Some(program),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Polls the port, because the broker does not report when it listens.
 fn wait_until_open(port: u16) -> Result<(), BrokerError> {
-    const PAUSE: Duration = Duration::from_millis(10);
     let deadline = Instant::now() + OPEN_TIMEOUT;
     while TcpStream::connect(loopback(port)).is_err() {
         if Instant::now() >= deadline {

@@ -160,7 +160,7 @@ recorded() { "$@" 2>&1 | tee -a "$WORK/results.log"; }
 
 # need_a_test NAME…: fails if the names were given and no test was run.
 need_a_test() {
-    [ $# -eq 0 ] || grep -qE '^test .+ \.\.\. ' "$WORK/results.log" || die "no test has one of these in its name: $*"
+    [ $# -eq 0 ] || grep -qE '^test .+ \.\.\. (ok|FAILED)$' "$WORK/results.log" || die "no test has one of these in its name: $*"
 }
 
 # The result lines of what was recorded, and after them what has failed.

@@ -71,7 +71,8 @@ pub async fn read_edits(
         and("kind = ?".to_owned(), &[kind.as_str().into()]);
     } else if filter.name.is_some() {
         // The index of names begins with the kind.
-        and("kind IN (?, ?)".to_owned(), &EditedKind::ALL.map(|kind| kind.as_str().into()));
+        let kinds = EditedKind::ALL.map(|kind| kind.as_str().into());
+        and(format!("kind IN ({})", marks(kinds.len())), &kinds);
     }
     if let Some(name) = &filter.name {
         let name = Value::from(shortened(name));

@@ -121,6 +121,8 @@ impl Broker {
         private.child = Some(child);
         let address = self.address;
         eventually("mosquitto's port", || net::answers(address).then_some(()));
+        let has_ended = self.own().child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+        assert!(!has_ended, "mosquitto has ended, and another program answers at {address}");
     }
 
     fn own(&mut self) -> &mut Private {

@@ -2,10 +2,10 @@
 
 use super::{Control, ControlError};
 use crate::domain::message::FlowId;
-use crate::domain::outbox::{OutboxKey, PostPlace};
+use crate::domain::outbox::{CountedPosts, OutboxKey, PostPlace};
 use crate::store::outbox::{
-    CountedPosts, WaitingDeliveries, WaitingPost, cancel_deliveries, count_posts, delivery_keys,
-    retry_deliveries, waiting_deliveries, waiting_post_list,
+    WaitingDeliveries, WaitingPost, cancel_deliveries, count_posts, delivery_keys, retry_deliveries,
+    waiting_deliveries, waiting_post_list,
 };
 
 impl Control {

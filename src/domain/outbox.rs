@@ -45,6 +45,16 @@ impl FromStr for OutboxKey {
     }
 }
 
+/// Bounds of the posts of a flow that were counted. A later post has a higher number. A post that was put back later,
+/// by a replay, has its former number and a later time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedPosts {
+    /// The highest number.
+    pub last_message_id: i64,
+    /// Time of the database before the count: microseconds since 1970, UTC.
+    pub at_us: i64,
+}
+
 /// The place of a post among those of its flow: by number, and by key where two have the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostPlace {

@@ -33,8 +33,8 @@ use self::keys::rows_with;
 pub(super) use self::lease::owner_insertion;
 pub use self::lease::{LEASE, Lease};
 pub use self::operate::{
-    CountedPosts, WaitingDeliveries, WaitingPost, cancel_deliveries, count_posts, count_waiting,
-    delivery_keys, retry_deliveries, waiting_deliveries, waiting_post_list,
+    WaitingDeliveries, WaitingPost, cancel_deliveries, count_posts, count_waiting, delivery_keys,
+    retry_deliveries, waiting_deliveries, waiting_post_list,
 };
 use super::connect::{Database, Recovery};
 use super::dialect::Dialect;

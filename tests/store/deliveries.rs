@@ -2,9 +2,10 @@
 
 use crate::batches::{INBOX, OUTBOX_BOUND, Setup, batch_of, entry};
 use crate::database::TestDatabase;
+use mqtt_gateway::domain::outbox::CountedPosts;
 use mqtt_gateway::domain::outbox_work::Pause;
 use mqtt_gateway::store::outbox::{
-    CountedPosts, Outbox, cancel_deliveries, count_posts, count_waiting, delivery_keys, retry_deliveries,
+    Outbox, cancel_deliveries, count_posts, count_waiting, delivery_keys, retry_deliveries,
     waiting_deliveries,
 };
 

@@ -19,13 +19,12 @@ use crate::control::ControlError;
 use crate::control::time_text::parse_time;
 use crate::control::view::{DeliveriesView, WaitingPostView};
 use crate::domain::api_token::TokenScope;
-use crate::domain::outbox::PostPlace;
+use crate::domain::outbox::{CountedPosts, PostPlace};
 use crate::domain::posting::breaker::BreakerState;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
 use crate::observe::metrics::AttemptOutcome;
 use crate::observe::{Telemetry, timestamp};
-use crate::store::outbox::CountedPosts;
 
 /// The part of the console.
 const PART: &str = "/deliveries";

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 use super::{Outbox, beginning, key, offset};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
-use crate::domain::outbox::{OutboxKey, PostPlace};
+use crate::domain::outbox::{CountedPosts, OutboxKey, PostPlace};
 use crate::store::clock::database_time;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
@@ -206,16 +206,6 @@ pub async fn retry_deliveries(database: &Database, flow: FlowId) -> Result<(), S
         format!("UPDATE outbox_pauses SET resumed_at = {now} WHERE flow_id = ? AND resumed_at IS NOT NULL");
     execute(&transaction, DOING, ended, [flow.into()]).await?;
     transaction.commit().await.while_doing(DOING)
-}
-
-/// Bounds of the posts of a flow that were counted. A later post has a higher number. A post that was put back later,
-/// by a replay, has its former number and a later time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountedPosts {
-    /// The highest number.
-    pub last_message_id: i64,
-    /// Time of the database before the count: microseconds since 1970, UTC.
-    pub at_us: i64,
 }
 
 /// Counts the waiting posts of a flow; none if there are none.

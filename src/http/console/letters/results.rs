@@ -128,7 +128,7 @@ pub(in crate::http::console) async fn discard(
 ) -> Result<Page, ConsoleError> {
     let (visitor, fields) = submission.permitted(TokenScope::Operate)?;
     if fields.get("id").is_empty() {
-        // Without the last letter that was counted, letters would go that nobody has seen.
+        // Otherwise later letters would be deleted, too.
         fields.number(LAST)?;
     }
     let frame = visitor.frame(PART, "Discarded dead letters");

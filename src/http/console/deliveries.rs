@@ -15,11 +15,11 @@ use super::post_attempts::AttemptLine;
 use super::question::Question;
 use super::shell::shell_word;
 use super::visitor::{Submission, Visitor};
-use crate::control::ControlError;
 use crate::control::time_text::parse_time;
 use crate::control::view::{DeliveriesView, WaitingPostView};
+use crate::control::{Control, ControlError};
 use crate::domain::api_token::TokenScope;
-use crate::domain::outbox::{CountedPosts, PostPlace};
+use crate::domain::outbox::{CountedPosts, OutboxKey, PostPlace};
 use crate::domain::posting::breaker::BreakerState;
 use crate::http::api::problem::ApiProblem;
 use crate::http::api::thread::ApiThread;
@@ -333,16 +333,7 @@ pub(super) async fn cancel(
 ) -> Result<SeeOther, ConsoleError> {
     let (_, fields) = submission.permitted(TokenScope::Operate)?;
     let cancelled = thread.run_long(async move |control| -> Result<SeeOther, ApiProblem> {
-        let keys = match fields.given("key_of_post") {
-            Some(key) => vec![key.parse().map_err(|error| {
-                ControlError::invalid("key_of_post", error, "follow the links of the console")
-            })?],
-            None => {
-                let counted =
-                    CountedPosts { last_message_id: fields.number(LAST)?, at_us: fields.number(COUNTED_AT)? };
-                control.delivery_keys(fields.get("flow"), Some(counted)).await?
-            }
-        };
+        let keys = selected_keys(control, &fields).await?;
         let mut cancelled = 0;
         let mut count = |posts| cancelled += posts;
         match timeout(CANCEL_TIMEOUT, control.cancel_deliveries(&keys, &mut count)).await {
@@ -354,6 +345,16 @@ pub(super) async fn cancel(
         }
     });
     Ok(cancelled.await?)
+}
+
+/// The posts of a form: one by its key, or the counted ones of a flow.
+async fn selected_keys(control: &Control, fields: &Fields) -> Result<Vec<OutboxKey>, ControlError> {
+    if let Some(key) = fields.given("key_of_post") {
+        let wrong = |error| ControlError::invalid("key_of_post", error, "follow the links of the console");
+        return Ok(vec![key.parse().map_err(wrong)?]);
+    }
+    let counted = CountedPosts { last_message_id: fields.number(LAST)?, at_us: fields.number(COUNTED_AT)? };
+    control.delivery_keys(fields.get("flow"), Some(counted)).await
 }
 
 fn done(what: &str, posts: u64) -> SeeOther {

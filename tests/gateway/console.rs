@@ -11,6 +11,7 @@ mod waits;
 
 use std::net::SocketAddr;
 
+use test_support::eventually;
 use test_support::http::{Answer, admin_of, send};
 use test_support::process::Gateway;
 use test_support::world::World;
@@ -95,8 +96,13 @@ impl Browser {
     }
 
     fn logged_in(&self, token: &str) -> Self {
-        let answer = self.post("/login", &[("token", token)]);
-        assert_eq!((answer.status, answer.headers["location"].as_str()), (303, "/"), "{}", answer.body);
+        // A database that is slow to answer is none of the tests' matters.
+        let answer = eventually("the log in", || {
+            let answer = self.post("/login", &[("token", token)]);
+            (answer.status != 503).then_some(answer)
+        });
+        assert_eq!(answer.status, 303, "{}", answer.body);
+        assert_eq!(answer.headers["location"], "/");
         let cookie = answer.headers["set-cookie"].split(';').next().unwrap().to_owned();
         Self { cookie, ..self.clone() }
     }

@@ -18,6 +18,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
+# Milliseconds until something has to be there; a page may be slow beside other tests.
+PATIENCE = 60_000
 WIDE = {"width": 1280, "height": 900}
 MEDIUM = {"width": 1024, "height": 768}
 NARROW = {"width": 360, "height": 740}
@@ -40,6 +42,9 @@ class Endpoint(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "text/html")
+        if status == 503:
+            # So that the posts go out by a click only, and wait for it.
+            self.send_header("Retry-After", "600")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -54,6 +59,7 @@ class Console:
     def __init__(self, browser: Browser, address: str, **options: object) -> None:
         self.address = address
         self.context: BrowserContext = browser.new_context(base_url=address, **options)  # type: ignore[arg-type]
+        self.context.set_default_timeout(PATIENCE)
         self.page: Page = self.context.new_page()
         self.errors: list[str] = []
         # The answers 4xx that the tasks provoke are no fault of a page.
@@ -285,8 +291,6 @@ def hostile_texts(browser: Browser, address: str, admin: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text('<script>alert(1)</script>"')
     expect(page.get_by_role("main")).to_contain_text("\\u{202e}")
     console.close()
-
-
 
 
 def mend_and_replay(browser: Browser, address: str, admin: str) -> None:
@@ -540,6 +544,7 @@ def main() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     elsewhere = f"http://127.0.0.1:{server.server_port}/"
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         all_pages(browser, address, admin, pictures)

@@ -49,6 +49,8 @@ fn console_works_in_a_browser() {
     served.world.publish("drift/a", r#"{"value": 20.5, "room": "attic"}"#);
     served.world.publish("drift/b", r#"{"value": "warm", "unit": "C"}"#);
     served.gateway.wait_for_line("Flow DRIFT: field");
+    served.world.wait_for_dead_letters(2);
+    // The newest of all, which the browser opens first.
     served.world.publish("temp/a", r#"{"value": "warm"}"#);
     served.world.wait_for_dead_letters(3);
     let expired = document(&served.world, &["tokens", "add", "brief", "--scope", "admin", "--expires", "1s"]);

@@ -163,10 +163,14 @@ need_a_test() {
     [ $# -eq 0 ] || grep -qE '^test .+ \.\.\. (ok|FAILED)$' "$WORK/results.log" || die "no test has one of these in its name: $*"
 }
 
-# The result lines of what was recorded, and after them what has failed.
+# The result lines of what was recorded, and after them what has failed and why.
 sum_up() {
     [ -s "$WORK/results.log" ] || return 0
     printf '\n=== results\n'
     grep -E '^test result: |^[0-9]+ (passed|failed).* in [0-9.]+s' "$WORK/results.log" || true
     grep -E '^test .* \.\.\. FAILED$|^error(:|\[)|^(FAILED|ERROR) ' "$WORK/results.log" || true
+    awk '/^---- .* stdout ----$/ { print; left = 0; next }
+        / panicked at / { left = 20 }
+        left-- > 0 { print substr($0, 1, 500) }
+        /^failures:$/ { left = 0 }' "$WORK/results.log"
 }

@@ -44,6 +44,17 @@ impl<'f> FlowSet<'f> {
         set
     }
 
+    /// Whether another flow has the code of `flow`, which is the only error that depends on other flows.
+    #[must_use]
+    pub fn has_code_twice(&self, flow: &FlowDefinition) -> bool {
+        self.of_similar_code(flow).iter().any(|other| other.code == flow.code)
+    }
+
+    /// The other flows with the same code, or one that differs only in upper and lower case.
+    fn of_similar_code(&self, flow: &FlowDefinition) -> Vec<&'f FlowDefinition> {
+        self.codes.get(&flow.code.to_lowercase()).map_or_else(Vec::new, |same| self.others(same, flow))
+    }
+
     /// The other flows at these places. A flow is not compared with itself: `flow` may be one of the set.
     fn others(&self, places: &[usize], flow: &FlowDefinition) -> Vec<&'f FlowDefinition> {
         let found = places.iter().filter_map(|place| self.flows.get(*place).copied());
@@ -89,8 +100,7 @@ fn check_code(flow: &FlowDefinition, set: &FlowSet<'_>, problems: &mut Vec<Probl
         let problem = format!("the code {code:?} begins or ends with a blank");
         problems.push(Problem::warning(CODE, problem, "remove the blank"));
     }
-    let same = set.codes.get(&code.to_lowercase()).map_or(&[][..], Vec::as_slice);
-    for other in set.others(same, flow) {
+    for other in set.of_similar_code(flow) {
         problems.push(if other.code == code {
             Problem::error(CODE, format!("another flow has the code {code:?}"), "choose another code")
         } else {

@@ -1,6 +1,6 @@
 //! What the database has, for all gateways.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{MutexGuard, PoisonError};
 
@@ -58,12 +58,14 @@ pub(in crate::control) struct RejectedFlows {
     hasher: RandomState,
     /// Hash of the flows; `None` before the first check.
     flows: Option<u64>,
+    /// Errors of each enabled flow, by the hash of what they depend on.
+    errors: HashMap<u64, Vec<Problem>>,
     codes: HashSet<String>,
     named: Vec<FlowVerdictView>,
 }
 
 impl RejectedFlows {
-    /// Checks the flows, unless they are those of the last check.
+    /// Checks the flows that have changed since the last check.
     fn check(&mut self, flows: &[FlowRecord], networks: &EndpointNetworks) {
         let definitions: Vec<&FlowDefinition> = flows.iter().map(|flow| &flow.definition).collect();
         let found = Some(self.hasher.hash_one(&definitions));
@@ -71,16 +73,24 @@ impl RejectedFlows {
             return;
         }
         let set = FlowSet::new(definitions);
+        let mut known = std::mem::take(&mut self.errors);
         (self.flows, self.codes, self.named) = (found, HashSet::new(), Vec::new());
         for flow in flows.iter().filter(|flow| flow.definition.is_enabled()) {
-            let mut problems = check_flow(&flow.definition, &set, networks);
-            problems.retain(Problem::is_error);
-            if !problems.is_empty() {
-                self.codes.insert(flow.definition.code.clone());
+            let definition = &flow.definition;
+            let hash = self.hasher.hash_one((definition, set.has_code_twice(definition)));
+            let errors = known.remove(&hash).unwrap_or_else(|| {
+                let mut problems = check_flow(definition, &set, networks);
+                problems.retain(Problem::is_error);
+                problems
+            });
+            if !errors.is_empty() {
+                self.codes.insert(definition.code.clone());
                 if self.named.len() < MAX_NAMED {
+                    let problems = errors.clone();
                     self.named.push(FlowVerdictView::new(&CheckedFlow { flow: flow.clone(), problems }));
                 }
             }
+            self.errors.insert(hash, errors);
         }
     }
 }
@@ -151,3 +161,7 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

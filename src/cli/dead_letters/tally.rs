@@ -39,7 +39,7 @@ mod tests {
             ReplayedLetter { id: 4, outcomes: vec![stored.clone(), refused("a")] },
             ReplayedLetter { id: 5, outcomes: vec![refused("b")] },
         ]);
-        assert_eq!(tally.letters(), 2);
+        assert_eq!((tally.letters(), tally.replayed()), (2, 1));
         assert_eq!(
             tally_text(&tally),
             "OUTCOME  REASON             COUNT  FIRST\nrefused  validation_failed  2      4: a\nstored                      1\n"

@@ -154,6 +154,7 @@ impl LetterView {
 #[derive(Debug, Default)]
 pub struct ReplayTally {
     letters: u64,
+    replayed: u64,
     counts: BTreeMap<(&'static str, Option<&'static str>), TallyRow>,
 }
 
@@ -177,6 +178,7 @@ impl ReplayTally {
     pub fn add(&mut self, letters: &[ReplayedLetter]) {
         self.letters += letters.len() as u64;
         for letter in letters {
+            self.replayed += u64::from(letter.outcomes.iter().any(ReplayOutcome::is_replayed));
             for outcome in &letter.outcomes {
                 self.add_outcome(letter.id, outcome);
             }
@@ -199,6 +201,12 @@ impl ReplayTally {
     #[must_use]
     pub fn letters(&self) -> u64 {
         self.letters
+    }
+
+    /// Number of dead letters that are gone by the replay, for one flow at least.
+    #[must_use]
+    pub fn replayed(&self) -> u64 {
+        self.replayed
     }
 
     /// The outcomes, sorted.

@@ -127,6 +127,12 @@ impl ReplayOutcome {
         }
     }
 
+    /// Whether the message went through its flow.
+    #[must_use]
+    pub fn is_replayed(&self) -> bool {
+        matches!(self, Self::Stored { .. } | Self::Posted { .. } | Self::Repeated { .. })
+    }
+
     /// The name of the reason of a letter that stays.
     #[must_use]
     pub fn reason(&self) -> Option<&'static str> {

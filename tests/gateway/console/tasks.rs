@@ -202,6 +202,8 @@ fn only_counted_letters_are_discarded(world: World) {
     let replayed = operator.submit("/dead-letters/replay", &[&counted[..], &[("do", "go")]].concat());
     assert!(replayed.body.contains("Replayed: 0 dead letters."), "{}", replayed.body);
     assert_eq!(served.world.dead_letters(), [later]);
+    let refused = operator.submit("/dead-letters/replay?flow=TEMP", &[("do", "go")]);
+    assert!(refused.body.contains("Replayed: 0 of 1 dead letter."), "{}", refused.body);
     let id = document(&served.world, &["dead-letters", "list"])["dead_letters"][0]["id"].to_string();
     let with_age = operator.page("/dead-letters/discard?flow=TEMP&until=0s");
     let fixed = value_of(&with_age, "until");

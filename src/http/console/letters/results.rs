@@ -6,7 +6,7 @@ use actix_web::web::Data;
 use askama::Template;
 use tokio::time::timeout;
 
-use super::super::charts::counted;
+use super::super::charts::{counted, grouped};
 use super::super::fields::{Fields, link_with};
 use super::super::page::{ConsoleError, Page, PageFrame};
 use super::super::visitor::Submission;
@@ -19,6 +19,11 @@ use crate::observe::timestamp;
 
 /// Maximum time of a step. A page then says how far it got, and goes on by a click.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Hidden fields with the numbers of letters of the steps before.
+const TRIED: &str = "tried";
+const REPLAYED: &str = "replayed";
+const DISCARDED: &str = "discarded";
 
 #[derive(Template)]
 #[template(path = "results.html", config = "src/http/console/askama.toml")]
@@ -79,8 +84,11 @@ async fn replay_and_show(
         let started = SystemTime::now();
         let is_dry_run = fields.get("do") == "try";
         let (tally, is_complete) = replayed(control, &selection(&fields)?, is_dry_run).await?;
-        let so_far = so_far(&fields) + tally.letters();
-        let letters = counted(so_far, LETTER);
+        let tried = so_far(&fields, TRIED) + tally.letters();
+        let replayed = so_far(&fields, REPLAYED) + tally.replayed();
+        let letters = counted(tried, LETTER);
+        let these =
+            if replayed == tried { letters.clone() } else { format!("{} of {letters}", grouped(replayed)) };
         let outcomes: Vec<_> = tally.rows().into_iter().map(|row| OutcomeRow::new(row, is_dry_run)).collect();
         let remains = is_dry_run || outcomes.iter().any(|outcome| outcome.link.is_some());
         let (back, is_back_to_list) = back(&fields, remains);
@@ -89,13 +97,19 @@ async fn replay_and_show(
             done: match (is_dry_run, is_complete) {
                 (true, true) => format!("Tried: {letters}. Nothing was changed."),
                 (true, false) => format!("Tried the first ones: {letters}. Nothing was changed."),
-                (false, true) => format!("{effect}Replayed: {letters}."),
-                (false, false) => format!("{effect}Replayed so far: {letters}. There are more."),
+                (false, true) => format!("{effect}Replayed: {these}."),
+                (false, false) => format!("{effect}Replayed so far: {these}. There are more."),
             },
             is_dry_run,
             outcomes,
             // A test that goes on would begin again.
-            rest: rest("/dead-letters/replay", &fields, is_complete || is_dry_run, (started, so_far)),
+            rest: rest(
+                "/dead-letters/replay",
+                &fields,
+                is_complete || is_dry_run,
+                started,
+                &[(TRIED, tried), (REPLAYED, replayed)],
+            ),
             command: selected_command("replay", if is_dry_run { "--dry-run" } else { "--yes" }, &fields),
             back,
             is_back_to_list,
@@ -141,8 +155,8 @@ pub(in crate::http::console) async fn discard(
         if let Ok(result) = ended {
             result?;
         }
-        let so_far = so_far(&fields) + discarded;
-        let letters = counted(so_far, LETTER);
+        let discarded = so_far(&fields, DISCARDED) + discarded;
+        let letters = counted(discarded, LETTER);
         let (back, is_back_to_list) = back(&fields, false);
         Page::new(&ResultsPage {
             frame,
@@ -153,7 +167,7 @@ pub(in crate::http::console) async fn discard(
             },
             is_dry_run: false,
             outcomes: Vec::new(),
-            rest: rest("/dead-letters/discard", &fields, is_complete, (started, so_far)),
+            rest: rest("/dead-letters/discard", &fields, is_complete, started, &[(DISCARDED, discarded)]),
             command: selected_command("discard", "--yes", &fields),
             back,
             is_back_to_list,
@@ -162,9 +176,9 @@ pub(in crate::http::console) async fn discard(
     Ok(page.await?)
 }
 
-/// The letters of the steps before.
-fn so_far(fields: &Fields) -> u64 {
-    fields.number("so_far").unwrap_or_default().unsigned_abs()
+/// A number of letters of the steps before.
+fn so_far(fields: &Fields, name: &'static str) -> u64 {
+    fields.number(name).unwrap_or_default().unsigned_abs()
 }
 
 /// The list of the selected letters, or the single one while it is there. The second value says whether it is the list.
@@ -180,11 +194,12 @@ fn rest(
     target: &'static str,
     fields: &Fields,
     is_complete: bool,
-    (started, so_far): (SystemTime, u64),
+    started: SystemTime,
+    so_far: &[(&str, u64)],
 ) -> Option<Rest> {
     let target = link_with(target, &fields.only(&CONDITIONS));
     let mut hidden = fields.only(&[CONDITIONS.as_slice(), &[LAST]].concat());
-    hidden.push(("so_far".to_owned(), so_far.to_string()));
+    hidden.extend(so_far.iter().map(|(name, letters)| ((*name).to_owned(), letters.to_string())));
     if fields.get("until").is_empty() {
         hidden.push(("until".to_owned(), timestamp(started)));
     }

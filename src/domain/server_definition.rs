@@ -142,9 +142,10 @@ impl ServerDefinition {
 
 /// Whether a text may be a name or an address. An IPv6 address may have brackets and a zone.
 fn is_host(text: &str) -> bool {
-    let address = text.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
-    let is_name = |c: char| !c.is_whitespace() && !matches!(c, '/' | '@' | ':');
-    address.parse::<Ipv6Addr>().is_ok() || text.chars().all(is_name)
+    let is_name = |text: &str| !text.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@' | ':'));
+    let (address, zone) = text.split_once('%').unwrap_or((text, ""));
+    let is_address = address.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok();
+    is_name(text) || (is_address && is_name(zone))
 }
 
 #[cfg(test)]
@@ -157,10 +158,12 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        for good in ["broker.example", "127.0.0.1", "::1", "[::1]", "fe80::1%eth0"] {
+        for good in ["broker.example", "127.0.0.1", "::1", "[::1]", "fe80::1%eth0", "[fe80::1%eth0]"] {
             assert_eq!(at(good).check(), []);
         }
-        for bad in ["", " ", "mqtt://broker", "broker 1", "broker/1", "broker:1883", "me:secret@broker"] {
+        for bad in
+            ["", " ", "mqtt://broker", "broker 1", "broker/1", "broker:1883", "me:secret@broker", "::1%a/b"]
+        {
             assert!(at(bad).check().first().is_some_and(Problem::is_error), "{bad}");
         }
     }

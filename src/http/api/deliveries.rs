@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::ApiAnswer;
 use super::body::{ApiBody, ApiText};
 use super::page::{ApiQuery, PageQuery, PageRequest};
-use super::problem::ApiProblem;
+use super::problem::{AnswerLine, ApiProblem};
 use super::thread::ApiThread;
 use crate::control::ControlError;
 use crate::control::status::BreakerStatus;
@@ -176,7 +176,7 @@ pub(super) async fn retry_deliveries(
     tag = "deliveries",
     security(("token" = ["operate"])),
     request_body = CancelledPosts,
-    responses((status = 200, body = CancelProgress, content_type = "application/x-ndjson")),
+    responses((status = 200, body = AnswerLine<CancelProgress>, content_type = "application/x-ndjson")),
 )]
 #[post("/deliveries/cancel")]
 pub(super) async fn cancel_deliveries(

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::ApiAnswer;
 use super::body::{ApiBody, ApiText, MemberObject, Whole};
 use super::page::{ApiQuery, PageQuery, PageRequest};
-use super::problem::ApiProblem;
+use super::problem::{AnswerLine, ApiProblem};
 use super::thread::ApiThread;
 use crate::control::time_text::parse_time;
 use crate::control::view::{LetterCountView, LetterSummaryView, LetterView, ReplayTally, TallyRow};
@@ -200,7 +200,7 @@ pub(super) async fn count_letters(
     tag = "dead letters",
     security(("token" = ["read"])),
     params(LetterQuery),
-    responses((status = 200, body = LetterView, content_type = "application/x-ndjson")),
+    responses((status = 200, body = AnswerLine<LetterView>, content_type = "application/x-ndjson")),
 )]
 #[get("/dead-letters/export")]
 pub(super) async fn export_letters(
@@ -238,7 +238,7 @@ pub(super) async fn show_letter(thread: Data<ApiThread>, id: Path<i64>) -> Resul
     tag = "dead letters",
     security(("token" = ["operate"])),
     request_body = ReplayRequest,
-    responses((status = 200, body = ReplayProgress, content_type = "application/x-ndjson")),
+    responses((status = 200, body = AnswerLine<ReplayProgress>, content_type = "application/x-ndjson")),
 )]
 #[post("/dead-letters/replay")]
 pub(super) async fn replay_letters(
@@ -273,7 +273,7 @@ pub(super) async fn replay_letters(
     tag = "dead letters",
     security(("token" = ["operate"])),
     request_body = DiscardRequest,
-    responses((status = 200, body = DiscardProgress, content_type = "application/x-ndjson")),
+    responses((status = 200, body = AnswerLine<DiscardProgress>, content_type = "application/x-ndjson")),
 )]
 #[post("/dead-letters/discard")]
 pub(super) async fn discard_letters(

@@ -8,7 +8,6 @@ use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::answer::line;
@@ -43,6 +42,19 @@ pub(in crate::http) struct ProblemDetails {
     /// The problems of single fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(in crate::http) problems: Vec<Problem>,
+}
+
+/// A line of an answer that is made of lines.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum AnswerLine<T> {
+    /// A document.
+    Document(T),
+    /// The last line, if what follows failed.
+    Failed {
+        /// The problem.
+        error: Box<ProblemDetails>,
+    },
 }
 
 /// Problem details, with the headers that belong to them.
@@ -216,8 +228,8 @@ impl ApiProblem {
     }
 
     /// The last line of an answer that failed.
-    pub(super) fn line(&self) -> Bytes {
-        line(&json!({"error": self.details}))
+    pub(super) fn line(self) -> Bytes {
+        line(&AnswerLine::<()>::Failed { error: self.details })
     }
 
     /// The answer.

@@ -17,7 +17,7 @@ use tokio::task::{self, LocalSet};
 use tokio::time::timeout;
 
 use super::answer::line;
-use super::problem::ApiProblem;
+use super::problem::{AnswerLine, ApiProblem};
 use crate::control::{AccessRefusal, Caller, Control, ControlError, LazyControl, TokenAccess};
 use crate::domain::api_token::TokenHash;
 use crate::domain::edit_history::EditOrigin;
@@ -147,7 +147,7 @@ impl ApiThread {
                 Some(line) => line,
                 None => lines.recv().await?,
             };
-            let line = line.unwrap_or_else(|problem| problem.line());
+            let line = line.unwrap_or_else(ApiProblem::line);
             Some((Ok::<Bytes, Infallible>(line), (None, lines)))
         });
         Ok(HttpResponse::Ok().content_type(LINES_OF_JSON).streaming(rest))
@@ -226,13 +226,13 @@ pub(super) struct LineSender(Sender<Result<Bytes, ApiProblem>>);
 impl LineSender {
     /// Sends a line as soon as the client takes it. Returns whether the client is there.
     pub(super) async fn send(&self, document: &impl Serialize) -> bool {
-        self.0.send(Ok(line(document))).await.is_ok()
+        self.0.send(Ok(line(&AnswerLine::Document(document)))).await.is_ok()
     }
 
     /// Sends a line unless others wait, for the progress of work.
     pub(super) fn try_send(&self, document: &impl Serialize) {
         // The next line says more, or the client is gone.
-        let _ = self.0.try_send(Ok(line(document)));
+        let _ = self.0.try_send(Ok(line(&AnswerLine::Document(document))));
     }
 }
 

@@ -13,9 +13,11 @@ pub(super) fn run(settings: &Settings, widen_ids: bool) -> Result<(), String> {
 
 async fn migrate(settings: &Settings, widen_ids: bool) -> Result<(), crate::store::StoreError> {
     let database = crate::store::Database::connect(&settings.database, 1).await?;
-    log::info!("Added to the schema: {}", crate::store::migrate(&database).await?);
+    let added = crate::store::migrate(&database).await?;
+    log::info!("Added to the schema: {added}");
     if widen_ids {
-        log::info!("Widened: {}", crate::store::widen_ids(&database).await?);
+        let widened = crate::store::widen_ids(&database).await?;
+        log::info!("Widened: {widened}");
     }
     crate::store::check_tables(&database).await
 }

@@ -4,6 +4,7 @@
 mod circles;
 mod comments;
 mod layers;
+mod log_lines;
 mod source;
 mod sql;
 mod type_names;

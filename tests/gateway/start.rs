@@ -76,6 +76,18 @@ fn migration_needs_no_log_directory() {
 }
 
 #[test]
+fn migration_needs_no_log_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("gateway.sqlite").display());
+    for (level, line) in [("off", None), ("info", Some("Added to the schema: nothing"))] {
+        let settings = [("DATABASE_URL", url.as_str()), ("RUST_LOG", level)];
+        let output = gateway(dir.path(), &["migrate"], &settings);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(line.is_none_or(|line| stderr(&output).contains(line)), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn missing_root_certificates_are_a_warning_of_check() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("gateway.sqlite").display());

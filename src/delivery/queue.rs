@@ -45,7 +45,7 @@ mod posts;
 mod tests;
 mod window;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub struct DeliveryQueue {
     own_inbox: Arc<str>,
     limits: QueueLimits,
     rule: RetryRule,
-    flows: HashMap<FlowId, FlowQueue>,
+    flows: BTreeMap<FlowId, FlowQueue>,
     /// Flows that are ready to post, in turn: flows in order, and flows whose last attempt failed.
     fresh: VecDeque<FlowId>,
     retrying: VecDeque<FlowId>,
@@ -105,7 +105,7 @@ impl DeliveryQueue {
             own_inbox,
             limits,
             rule,
-            flows: HashMap::new(),
+            flows: BTreeMap::new(),
             fresh: VecDeque::new(),
             retrying: VecDeque::new(),
             retry_has_turn: false,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::web::Bytes;
 use awc::ClientRequest;
-use awc::http::header::{self, HeaderValue};
+use awc::http::header::{self, HeaderName, HeaderValue};
 
 use super::prepared::{Authorization, PreparedOptions};
 use super::targets::PostTarget;
@@ -17,23 +17,22 @@ use crate::domain::posting::percent::header_text;
 use crate::domain::posting::signature::signature_header;
 
 const JSON: &str = "application/json";
-const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The idempotency key under the name of Standard Webhooks.
-const WEBHOOK_ID: &str = "webhook-id";
+static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 /// Time of the attempt in seconds since 1970, by Standard Webhooks.
-const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 /// The signatures of Standard Webhooks.
-pub(super) const WEBHOOK_SIGNATURE: &str = "webhook-signature";
-const FLOW: &str = "X-Gateway-Flow";
-const MESSAGE_ID: &str = "X-Gateway-Message-Id";
-const TOPIC: &str = "X-Gateway-Topic";
+pub(super) static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+static FLOW: HeaderName = HeaderName::from_static("x-gateway-flow");
+static MESSAGE_ID: HeaderName = HeaderName::from_static("x-gateway-message-id");
+static TOPIC: HeaderName = HeaderName::from_static("x-gateway-topic");
 
 /// A message or a batch, with the headers that describe it.
 pub(super) struct PostRequest<'p> {
     pub(super) options: &'p PreparedOptions,
     pub(super) body: Bytes,
-    content_type: HeaderValue,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// The header `Authorization`, in place of the user of the URL.
     pub(super) authorization: Option<HeaderValue>,
     /// No redirect has led to another origin yet.
@@ -52,10 +51,12 @@ impl<'p> PostRequest<'p> {
         let (key, content_type, body) = match items {
             [item] if !options.is_batch => {
                 if options.format == PostFormat::CloudEvents {
-                    headers.extend(EventAttributes::new(item).into_headers());
+                    let attributes = EventAttributes::new(item).into_headers();
+                    headers
+                        .extend(attributes.map(|(name, text)| (HeaderName::from_static(name), value(text))));
                 }
-                headers.push((MESSAGE_ID, item.message_id.to_string()));
-                headers.push((TOPIC, header_text(&item.topic)));
+                headers.push((MESSAGE_ID.clone(), item.message_id.into()));
+                headers.push((TOPIC.clone(), value(header_text(&item.topic))));
                 (item.key.to_string(), JSON, Bytes::from_owner(PostBody(Arc::clone(item))))
             }
             _ => {
@@ -68,27 +69,27 @@ impl<'p> PostRequest<'p> {
         };
         if !options.signing_keys.is_empty() {
             let signature = signature_header(&options.signing_keys, &key, now.as_secs(), &body);
-            headers.push((WEBHOOK_SIGNATURE, signature));
+            headers.push((WEBHOOK_SIGNATURE.clone(), value(signature)));
         }
+        let key = value(key);
         headers.extend([
-            (WEBHOOK_TIMESTAMP, now.as_secs().to_string()),
-            (FLOW, header_text(&first.flow_code)),
-            (WEBHOOK_ID, key.clone()),
-            (IDEMPOTENCY_KEY, key),
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (WEBHOOK_TIMESTAMP.clone(), now.as_secs().into()),
+            (FLOW.clone(), value(header_text(&first.flow_code))),
+            (WEBHOOK_ID.clone(), key.clone()),
+            (IDEMPOTENCY_KEY.clone(), key),
         ]);
-        let content_type = HeaderValue::from_static(content_type);
         let authorization = match &options.authorization {
             Authorization::Header(words) => Some(words.clone()),
             Authorization::OfUrl | Authorization::OAuth(_) => None,
         };
-        Self { options, body, content_type, headers, authorization, keeps_secrets: true }
+        Self { options, body, headers, authorization, keeps_secrets: true }
     }
 
     /// Adds the headers to a request for `target`.
     pub(super) fn add_headers(&self, target: &PostTarget, mut sent: ClientRequest) -> ClientRequest {
-        sent = sent.insert_header((header::CONTENT_TYPE, self.content_type.clone()));
         for (name, value) in &self.headers {
-            sent = sent.insert_header((*name, value.as_str()));
+            sent.headers_mut().insert(name.clone(), value.clone());
         }
         match (&self.authorization, &target.user) {
             (Some(words), _) if self.keeps_secrets => {
@@ -100,10 +101,16 @@ impl<'p> PostRequest<'p> {
             _ => {}
         }
         for (name, value) in self.options.headers.iter().filter(|_| self.keeps_secrets) {
-            sent = sent.insert_header((name.clone(), value.clone()));
+            sent.headers_mut().insert(name.clone(), value.clone());
         }
         sent
     }
+}
+
+/// A header of a text that was made for headers, without a copy.
+fn value(text: String) -> HeaderValue {
+    // Such a text is ASCII without control characters, so this cannot fail.
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// The payload of a message, without a copy.

@@ -43,5 +43,5 @@ fn arguments(rest: &str) -> &str {
 #[test]
 fn work_is_found_in_arguments_only() {
     let code = code_of(r#"log::info!("({}?", f(a)); b.await?; log::warn!(rows = c(); "{}", d(e).await?);"#);
-    assert_eq!(working_lines(&code), [r#"rows = c(); , d(e).await?"#]);
+    assert_eq!(working_lines(&code), ["rows = c(); , d(e).await?"]);
 }

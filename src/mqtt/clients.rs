@@ -19,7 +19,7 @@ use secrecy::ExposeSecret;
 
 use super::failure::ConnectFailure;
 use super::incoming::{Incoming, convert_message};
-use super::input::{ConnectionLoss, Input};
+use super::input::{ConnectionLoss, Input, progress_waker};
 use super::options::{BrokerOptions, MqttError};
 use super::relay::{Credentials, Relay, RelayRoute, Token};
 use crate::domain::broker::{Broker, MqttVersion};
@@ -107,6 +107,7 @@ impl Clients {
             credentials: prepare(server, &self.options.credentials)?,
             token: self.token.clone(),
             max_payload_bytes: self.options.max_payload_bytes,
+            on_closed: progress_waker(self.inputs.clone()),
         };
         let relay = Relay::start(route).map_err(|error| ConnectFailure::unprepared(&error))?;
         let options = self.connect_options(&relay, version, first)?;
@@ -169,14 +170,17 @@ impl Clients {
             let in_flight_bounded = version == MqttVersion::V5;
             begins(Incoming::ConnectionBegins { server: &server, in_flight_bounded });
         });
-        let (on_incoming, token) = (Arc::clone(&self.on_incoming), self.token.clone());
-        paho.set_message_callback(move |_, message| {
-            // A call without a message only marks the end of a connection.
-            if let Some(message) = message {
-                convert_message(&message, &token, &*on_incoming);
-            }
-        });
         // A failed send means that the receiver is gone, and the event with it.
+        let (on_incoming, token, ends) =
+            (Arc::clone(&self.on_incoming), self.token.clone(), self.inputs.clone());
+        paho.set_message_callback(move |_, message| match message {
+            Some(message) if token.is_end(message.topic(), message.payload()) => {
+                let _ = ends.send(Input::AllReceived);
+            }
+            Some(message) => convert_message(&message, &token, &*on_incoming),
+            // Such a call marks the end of a connection.
+            None => {}
+        });
         let gone = self.inputs.clone();
         paho.set_connection_lost_callback(move |_| {
             let loss = ConnectionLoss::Broken;

@@ -153,6 +153,7 @@ impl Driver {
             Input::Servers(servers) => self.replace_servers(servers),
             Input::Lost { version, loss } => self.check_loss(version, loss),
             Input::PreferredBroker(server) => self.return_to(&server),
+            Input::AllReceived => self.disconnect(),
             Input::Progress => {}
         }
     }
@@ -188,9 +189,9 @@ impl Driver {
         let now = Instant::now();
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Connected(connection) if self.leaving.is_empty() => self.serve(connection, now),
-            Phase::Connected(connection) => self.leave(&connection, None),
+            Phase::Connected(connection) => self.leave(connection, None),
             Phase::Connecting(attempt) => self.check_attempt(attempt, now),
-            Phase::Leaving(leaving) => self.check_disconnect(leaving),
+            Phase::Leaving(leaving) => self.continue_leaving(leaving),
             Phase::Idle | Phase::Waiting { .. } if !self.leaving.is_empty() => {
                 self.finish_leaving(SessionEnd::KeepSession)
             }

@@ -26,7 +26,9 @@ pub(super) enum Input {
     Lost { version: MqttVersion, loss: ConnectionLoss },
     /// A broker that precedes the current one in the list accepts connections again.
     PreferredBroker(Arc<Broker>),
-    /// An operation of paho has completed: poll its tokens.
+    /// Paho has handled all messages that it gets from a connection which ends.
+    AllReceived,
+    /// An operation of paho has completed, or a relay has closed: check them.
     Progress,
 }
 

@@ -22,13 +22,16 @@ mod rejected;
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener as StdTcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -37,7 +40,7 @@ pub(super) use self::connect::Credentials;
 use self::connect::{FirstPacket, parse_start};
 use self::dial::dial;
 use self::filter::{Filter, LastPing};
-use self::pump::{ConnectionEnd, Pump};
+use self::pump::{ConnectionEnd, DownloadEnd, Pump};
 pub(super) use self::rejected::{Rejected, Token};
 use super::broker_probe::probe;
 use crate::domain::broker::{Broker, MqttVersion};
@@ -54,6 +57,8 @@ pub(super) struct Relay {
     port: u16,
     progress: Arc<Mutex<RelayProgress>>,
     last_ping: LastPing,
+    download_end: Arc<Notify>,
+    is_closed: Arc<AtomicBool>,
 }
 
 /// Progress of the connection.
@@ -75,6 +80,8 @@ pub(super) struct RelayRoute {
     pub(super) credentials: Credentials,
     pub(super) token: Token,
     pub(super) max_payload_bytes: usize,
+    /// Woken when the relay has closed both connections.
+    pub(super) on_closed: Waker,
 }
 
 impl Relay {
@@ -83,7 +90,13 @@ impl Relay {
         let listener = StdTcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let progress = Arc::new(Mutex::new(RelayProgress::Dialling));
-        let relay = Relay { port: listener.local_addr()?.port(), progress, last_ping: LastPing::default() };
+        let relay = Relay {
+            port: listener.local_addr()?.port(),
+            progress,
+            last_ping: LastPing::default(),
+            download_end: Arc::default(),
+            is_closed: Arc::default(),
+        };
         let (own, route) = (relay.clone(), Arc::new(route));
         thread::Builder::new().name("mqtt-relay".to_owned()).spawn(move || own.run(listener, &route))?;
         Ok(relay)
@@ -116,11 +129,28 @@ impl Relay {
         self.last_ping.is_within(time)
     }
 
+    /// Passes on no further packets to paho, except a last message that [`Token::is_end`] recognises.
+    pub(super) fn end_download(&self) {
+        self.download_end.notify_one();
+    }
+
+    /// Whether the relay has closed both connections, and has passed on all packets of the client if the broker took
+    /// them.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     fn progress(&self) -> MutexGuard<'_, RelayProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self, listener: StdTcpListener, route: &Arc<RelayRoute>) {
+        self.serve(listener, route);
+        self.is_closed.store(true, Ordering::Release);
+        route.on_closed.wake_by_ref();
+    }
+
+    fn serve(&self, listener: StdTcpListener, route: &Arc<RelayRoute>) {
         let messages = MessageCount::default();
         let runtime = match runtime(Coalescing::new(messages.clone(), Instant::now())) {
             Ok(runtime) => runtime,
@@ -148,7 +178,9 @@ impl Relay {
         let (token, last_ping) = (route.token.clone(), self.last_ping.clone());
         let mut filter = Filter::new(route.version, token, route.max_payload_bytes, messages, last_ping);
         let mut pump = Pump::new(client, broker);
-        let end = pump.run(&connect, &mut filter).await;
+        let download_end =
+            DownloadEnd { asked: &self.download_end, packet: route.token.end_packet(route.version) };
+        let end = pump.run(&connect, &mut filter, &download_end).await;
         // Stored before paho notices the end and asks for the cause.
         *self.progress() = progress_after(&end, filter.is_connected(), &route.server);
         pump.close(&end).await;

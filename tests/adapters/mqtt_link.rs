@@ -213,6 +213,25 @@ async fn blocked_callback_loses_no_message() {
 }
 
 #[tokio::test]
+async fn disconnect_acknowledges_all_received_messages() {
+    let broker = Scripted::new();
+    let peer = Peer::connect(broker.port(), "acknowledges");
+    // What is left at the end differs from time to time.
+    for _ in 0..30 {
+        peer.link.connect();
+        let mut connection = broker.accept_client();
+        connection.connect_level();
+        connection.send(scripted::CONNACK_V5);
+        peer.event();
+        let serving = thread::spawn(|| connection.send_until_disconnect());
+        peer.message();
+        peer.link.disconnect().await.unwrap();
+        let received = 1 + peer.messages.try_iter().count();
+        assert_eq!(serving.join().unwrap(), received);
+    }
+}
+
+#[tokio::test]
 async fn duplicate_client_id_is_detected_by_quick_losses() {
     // mosquitto 2.0 just closes the connection that it gives to another.
     let broker = Mosquitto::start("allow_anonymous true");

@@ -31,7 +31,7 @@ const MAX_MISSED_CHECKS: u32 = 2;
 pub(super) struct Connection {
     pub(super) server: Arc<Broker>,
     pub(super) client: Client,
-    relay: Relay,
+    pub(super) relay: Relay,
     pub(super) terms: Terms,
     since: Instant,
     next_check: Instant,
@@ -136,7 +136,7 @@ impl Driver {
     /// Disconnects in good order and starts a round at the first broker of the list.
     pub(super) fn move_away(&mut self, reason: &str) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Connected(connection) => self.leave(&connection, Some(reason)),
+            Phase::Connected(connection) => self.leave(connection, Some(reason)),
             phase => phase,
         };
     }

@@ -123,11 +123,11 @@ impl Driver {
         let preferred_check_at = Instant::now() + self.reconnect.preferred_check_delay(rand::random());
         let connection = Connection::new(server, client, relay, terms, preferred_check_at);
         if !self.leaving.is_empty() {
-            self.leave(&connection, None)
+            self.leave(connection, None)
         } else if listed {
             Phase::Connected(connection)
         } else {
-            self.leave(&connection, Some("its row in mqtt_servers has changed"))
+            self.leave(connection, Some("its row in mqtt_servers has changed"))
         }
     }
 

@@ -392,6 +392,24 @@ mod tests {
         assert_eq!(passed(&mut filter, &theirs), theirs);
     }
 
+    #[test]
+    fn last_packet_for_paho_is_recognised() {
+        let token = Token::new();
+        for version in [MqttVersion::V5, MqttVersion::V311] {
+            let packet = token.end_packet(version);
+            let header = FixedHeader::parse(&packet, version).unwrap().unwrap();
+            assert_eq!((header.kind, header.packet_bytes()), (PacketType::Publish, packet.len()));
+            let body = &packet[header.bytes..];
+            let publish = Publish::parse(header.flags, body, version);
+            assert_eq!((publish.packet_id, unfit(&publish)), (None, None));
+            let topic = str::from_utf8(&body[publish.topic]).unwrap();
+            let payload = &body[publish.payload_at.unwrap()..];
+            assert!(token.is_end(topic, payload));
+            assert!(!Token::new().is_end(topic, payload));
+            assert!(!token.is_end(topic, b"a rejected message"));
+        }
+    }
+
     fn messages() -> impl Strategy<Value = Vec<u8>> {
         let topic = prop::collection::vec(any::<u8>(), 0..20);
         let properties = prop_oneof![Just(vec![]), prop::collection::vec(any::<u8>(), 0..20)];

@@ -19,6 +19,24 @@ impl Token {
     pub(in super::super) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the message that tells the message callback that none follows.
+    pub(super) fn end_packet(&self, version: MqttVersion) -> Vec<u8> {
+        let mut body = Vec::new();
+        push_prefixed(&mut body, self.0.as_bytes());
+        if version == MqttVersion::V5 {
+            push_length(&mut body, 0);
+        }
+        let mut packet = vec![0x30];
+        push_length(&mut packet, body.len());
+        packet.extend_from_slice(&body);
+        packet
+    }
+
+    /// Whether a message is an [`end_packet`](Self::end_packet). A [`Rejected`] is never empty.
+    pub(in super::super) fn is_end(&self, topic: &str, payload: &[u8]) -> bool {
+        payload.is_empty() && topic == self.0
+    }
 }
 
 /// Rejected message: reason, and the parts that are kept.

@@ -1,7 +1,8 @@
 //! A broker that sends the bytes that the test gives.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
 
 use crate::mqtt_link::peer::TIMEOUT;
 
@@ -13,6 +14,9 @@ pub(crate) const CONNACK_V5_WRONG_VERSION: &[u8] = &[0x20, 3, 0, 0x84, 0];
 /// With the property 41, Subscription Identifiers Available, as 0.
 pub(crate) const CONNACK_V5_WITHOUT_IDENTIFIERS: &[u8] = &[0x20, 5, 0, 0, 2, 41, 0];
 pub(crate) const DISCONNECT_TAKEN_OVER: &[u8] = &[0xE0, 2, 0x8E, 0];
+
+const PUBACK: u8 = 0x40;
+const DISCONNECT: u8 = 0xE0;
 
 pub(crate) struct Scripted(TcpListener);
 
@@ -64,6 +68,26 @@ impl Connection {
         let packet = self.packet();
         assert_eq!(packet[2..8], *b"\0\x04MQTT");
         packet[8]
+    }
+
+    /// Sends messages until DISCONNECT comes. Returns the number of acknowledgements before it.
+    pub(crate) fn send_until_disconnect(mut self) -> usize {
+        let mut sender = self.0.try_clone().unwrap();
+        let sending = thread::spawn(move || {
+            let messages = (1..=u16::MAX).cycle().map(|id| publish_dup("t", id, &[], "x"));
+            for message in messages {
+                if sender.write_all(&message).is_err() {
+                    break;
+                }
+            }
+        });
+        let kinds = std::iter::repeat_with(|| self.packet()[0]);
+        let acknowledged =
+            kinds.take_while(|kind| *kind != DISCONNECT).filter(|kind| *kind == PUBACK).count();
+        // The client may have closed the connection already.
+        let _ = self.0.shutdown(Shutdown::Both);
+        sending.join().unwrap();
+        acknowledged
     }
 
     pub(crate) fn nothing_to_read(&self) -> bool {

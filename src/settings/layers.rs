@@ -20,7 +20,7 @@ use super::files::Files;
 
 /// Origin of a value that was not set.
 pub(super) const DEFAULT: &str = "default";
-const DOTENV: &str = ".env";
+pub(super) const DOTENV: &str = ".env";
 const ENVIRONMENT: &str = "environment";
 /// Variable with the directory of the TOML files. A TOML file cannot contain its own location, so this is no setting.
 const CONFIG_DIR: &str = "CONFIG_DIR";

@@ -73,8 +73,8 @@ pub use flow_fields::{
 };
 pub use flow_revision::flow_revision;
 pub use flow_table::{
-    FlowTransaction, read_first_flows, read_flow, read_flows, read_flows_after, read_these_flows,
-    waiting_posts,
+    FlowTransaction, read_first_flows, read_flow, read_flow_with_posts, read_flows, read_flows_after,
+    read_these_flows, waiting_posts,
 };
 pub use flows::{load_flows, unusable_options};
 pub use limits::{StoreLimits, load_limits};

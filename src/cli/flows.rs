@@ -229,8 +229,7 @@ async fn list(control: &Control, filter: FlowFilterArguments) -> Result<CommandR
 }
 
 async fn show(control: &Control, code: &str) -> Result<CommandReport, ControlError> {
-    let flow = control.flow(code).await?;
-    let waiting_posts = control.waiting_posts(&flow).await?;
+    let (flow, waiting_posts) = control.flow_with_posts(code).await?;
     let shown = FlowDetailsView { flow: FlowView::new(&flow), waiting_posts };
     Ok(CommandReport::new(show_fields(&shown), json!({"flow": shown})))
 }

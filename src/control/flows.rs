@@ -146,6 +146,18 @@ impl Control {
         find(&self.flows().await?, code).cloned()
     }
 
+    /// As [`Self::flow`], with the number of its posts that wait.
+    pub async fn flow_with_posts(&self, code: &str) -> Result<(FlowRecord, u64), ControlError> {
+        if !code.contains('\0')
+            && let Some(found) = store::read_flow_with_posts(&self.database, code).await?
+        {
+            return Ok(found);
+        }
+        let flow = self.flow(code).await?;
+        let posts = self.waiting_posts(&flow).await?;
+        Ok((flow, posts))
+    }
+
     /// The numbers that a flow stored last, by attribute, as far as they are among the newest rows of all flows.
     pub async fn flow_values(&self, code: &str) -> Result<Vec<ValueSeries>, ControlError> {
         Ok(numeric_series(&store::newest_values(&self.database, code).await?))

@@ -31,6 +31,7 @@ mod page;
 pub(super) mod problem;
 mod servers;
 mod status;
+pub(super) mod status_reading;
 pub(super) mod thread;
 mod tokens;
 mod versions;

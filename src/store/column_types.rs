@@ -3,11 +3,17 @@
 //! The types are read before the rows. `MySQL` would compare a text with a number, warn, and find nothing: a flow whose
 //! `enabled` is a text would silently be disabled.
 
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
+
+/// Time for which the types of the columns are taken as they were.
+const TYPES_HOLD: Duration = Duration::from_secs(2);
 
 /// A table whose rows people write, and its columns that are no texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +96,19 @@ pub(super) async fn check_column_types(database: &Database, table: OperatorTable
             let (table, found, expected) = (table.name(), column_type, kind.expected());
             return Err(StoreError::ColumnType { table, column, found, expected });
         }
+    }
+    Ok(())
+}
+
+/// As [`check_column_types`], unless that was done lately: for the server it is more work than a page of rows.
+pub(super) async fn check_column_types_lately(
+    database: &Database,
+    table: OperatorTable,
+) -> Result<(), StoreError> {
+    let checked = || database.types_checked.lock().unwrap_or_else(PoisonError::into_inner);
+    if checked().get(table.name()).is_none_or(|at| at.elapsed() >= TYPES_HOLD) {
+        check_column_types(database, table).await?;
+        checked().insert(table.name(), Instant::now());
     }
     Ok(())
 }

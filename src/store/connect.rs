@@ -10,6 +10,7 @@ mod postgres;
 mod protection;
 mod recovery;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -67,8 +68,8 @@ pub struct Database {
     server: usize,
     /// The pool is closed, since no server accepted writes when it was made; every use fails at once.
     is_closed: bool,
-    /// When the types of the columns of `flows` were last found to be right.
-    pub(super) flow_types_checked: Arc<Mutex<Option<Instant>>>,
+    /// When the types of the columns of a table, by its name, were last found to be right.
+    pub(super) types_checked: Arc<Mutex<HashMap<&'static str, Instant>>>,
 }
 
 /// The parameters of a pool.
@@ -152,8 +153,8 @@ impl Database {
                 (pool.connect_lazy_with(sqlite_options(path)).into(), Dialect::Sqlite)
             }
         };
-        let flow_types_checked = Arc::default();
-        Self { connection, dialect, origin, server, is_closed: false, flow_types_checked }
+        let types_checked = Arc::default();
+        Self { connection, dialect, origin, server, is_closed: false, types_checked }
     }
 
     /// Begins a transaction: READ COMMITTED, as every session is set up, or on `SQLite` one that holds the write lock

@@ -2,13 +2,10 @@
 //!
 //! The table belongs to its users: only the columns of an edit are written, and values of any supported type are read.
 
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
-
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
 use super::batch::flow_columns;
-use super::column_types::{OperatorTable, check_column_types};
+use super::column_types::{OperatorTable, check_column_types_lately};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::edit_history::write_edits;
@@ -19,12 +16,9 @@ use crate::domain::edit_history::{EditOrigin, NewEdit};
 use crate::domain::flow_definition::{DraftBase, FlowDefinition, FlowDraft, FlowRecord};
 use crate::domain::message::FlowId;
 
-/// Time for which the types of the columns are taken as they were.
-const TYPES_HOLD: Duration = Duration::from_secs(2);
-
 /// Reads all flows, in the order of their ids.
 pub async fn read_flows(database: &Database) -> Result<Vec<FlowRecord>, StoreError> {
-    check_types(database).await?;
+    check_column_types_lately(database, OperatorTable::Flows).await?;
     read_first_flows(database, i64::MAX).await
 }
 
@@ -37,10 +31,30 @@ pub async fn read_first_flows(database: &Database, limit: i64) -> Result<Vec<Flo
 /// Reads the flow with exactly this code. A collation may find several.
 pub async fn read_flow(database: &Database, code: &str) -> Result<Option<FlowRecord>, StoreError> {
     const DOING: &str = "reading the flow";
-    check_types(database).await?;
+    check_column_types_lately(database, OperatorTable::Flows).await?;
     let sql = format!("SELECT {} FROM flows WHERE flows.code = ?", columns(database.dialect));
     let flows = read(&database.connection, DOING, sql, [code.into()], flow_record).await?;
     Ok(flows.into_iter().find(|flow| flow.definition.code == code))
+}
+
+/// As [`read_flow`], with the number of its posts that wait in the outbox.
+pub async fn read_flow_with_posts(
+    database: &Database,
+    code: &str,
+) -> Result<Option<(FlowRecord, u64)>, StoreError> {
+    const DOING: &str = "reading the flow and counting its waiting posts";
+    check_column_types_lately(database, OperatorTable::Flows).await?;
+    let sql = format!(
+        "SELECT {}, (SELECT COUNT(*) FROM outbox WHERE outbox.flow_id = flows.id) AS waiting_posts \
+         FROM flows WHERE flows.code = ?",
+        columns(database.dialect)
+    );
+    let found = |row: &QueryResult| {
+        let posts: i64 = row.try_get("", "waiting_posts")?;
+        Ok((flow_record(row)?, posts.unsigned_abs()))
+    };
+    let flows = read(&database.connection, DOING, sql, [code.into()], found).await?;
+    Ok(flows.into_iter().find(|(flow, _)| flow.definition.code == code))
 }
 
 /// Reads at most `limit` flows after the id `after`, in the order of their ids.
@@ -50,22 +64,11 @@ pub async fn read_flows_after(
     limit: usize,
 ) -> Result<Vec<FlowRecord>, StoreError> {
     const DOING: &str = "reading the flows";
-    check_types(database).await?;
+    check_column_types_lately(database, OperatorTable::Flows).await?;
     let condition = if after.is_some() { "WHERE flows.id > ?" } else { "" };
     let columns = columns(database.dialect);
     let sql = format!("SELECT {columns} FROM flows {condition} ORDER BY flows.id LIMIT {limit}");
     read(&database.connection, DOING, sql, after.map(Value::from), flow_record).await
-}
-
-/// Checks the types of the columns, unless that was done lately: for the server it is more work than a page of flows.
-async fn check_types(database: &Database) -> Result<(), StoreError> {
-    let lately = |at: Instant| at.elapsed() < TYPES_HOLD;
-    let checked = || database.flow_types_checked.lock().unwrap_or_else(PoisonError::into_inner);
-    if !checked().is_some_and(lately) {
-        check_column_types(database, OperatorTable::Flows).await?;
-        *checked() = Some(Instant::now());
-    }
-    Ok(())
 }
 
 /// Reads the flows with these ids, in their order. Missing ones are left out.

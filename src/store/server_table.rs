@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
-use super::column_types::{OperatorTable, check_column_types};
+use super::column_types::{OperatorTable, check_column_types_lately};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
@@ -19,7 +19,7 @@ const TEXTS: [&str; 7] =
 /// Reads all brokers, in the order of their ids.
 pub async fn read_servers(database: &Database) -> Result<Vec<ServerRecord>, StoreError> {
     const DOING: &str = "reading the MQTT servers";
-    check_column_types(database, OperatorTable::MqttServers).await?;
+    check_column_types_lately(database, OperatorTable::MqttServers).await?;
     let sql = format!("SELECT {} FROM mqtt_servers ORDER BY mqtt_servers.id", columns(database.dialect));
     read(&database.connection, DOING, sql, [], server_record).await
 }

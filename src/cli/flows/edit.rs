@@ -181,9 +181,8 @@ pub(super) async fn remove(
 ) -> Result<CommandReport, ControlError> {
     let mut removals: Vec<(FlowRecord, u64)> = Vec::new();
     for code in codes {
-        let flow = control.flow(code).await?;
+        let (flow, waiting) = control.flow_with_posts(code).await?;
         if !removals.iter().any(|(known, _)| known.id == flow.id) {
-            let waiting = control.waiting_posts(&flow).await?;
             removals.push((flow, waiting));
         }
     }

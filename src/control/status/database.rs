@@ -22,7 +22,7 @@ use crate::store;
 const MAX_NAMED: usize = 100;
 
 /// What the database has.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DatabaseStatus {
     /// The flows.
     pub flows: FlowsStatus,
@@ -37,7 +37,7 @@ pub struct DatabaseStatus {
 }
 
 /// The flows.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct FlowsStatus {
     /// Number of enabled flows.
     pub enabled: usize,
@@ -96,7 +96,7 @@ impl RejectedFlows {
 }
 
 /// Posts that wait.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct OutboxRows {
     /// Their number.
     pub posts: u64,
@@ -105,7 +105,7 @@ pub struct OutboxRows {
 }
 
 /// Dead letters of the last 24 hours.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RecentLetters {
     /// Their number by reason.
     pub counts: Vec<LetterCountView>,

@@ -13,7 +13,7 @@ use crate::domain::replicas::{Member, Role, is_recent_heartbeat};
 use crate::store::{self, LastStart};
 
 /// A gateway on the database, from its last heartbeat.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ReplicaStatus {
     /// Its MQTT client id.
     pub client_id: String,

@@ -36,7 +36,7 @@ pub struct LetterSummaryView {
 }
 
 /// The number of dead letters of a flow with a reason.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LetterCountView {
     /// Code of the flow.
     pub flow_code: Option<String>,

@@ -106,9 +106,8 @@ pub(super) async fn remove_flow(
     let expected = expected_version(request.headers());
     thread
         .run_as(&caller, async move |control| {
-            let flow = control.flow(&code).await?;
+            let (flow, waiting_posts) = control.flow_with_posts(&code).await?;
             control.check_version(&flow, &expected).await?;
-            let waiting_posts = control.waiting_posts(&flow).await?;
             control.remove_flows(std::slice::from_ref(&flow)).await?;
             let (code, last_msg_id) = (flow.definition.code, flow.last_msg_id);
             Ok(ApiAnswer::new(&RemovedFlowView { code, last_msg_id, waiting_posts }))

@@ -72,9 +72,8 @@ pub(super) async fn list_flows(
 pub(super) async fn show_flow(thread: Data<ApiThread>, code: Path<String>) -> Result<ApiAnswer, ApiProblem> {
     thread
         .run(async move |control| {
-            let flow = control.flow(&code).await?;
+            let (flow, waiting_posts) = control.flow_with_posts(&code).await?;
             let version = control.version(&flow).await?;
-            let waiting_posts = control.waiting_posts(&flow).await?;
             let shown = FlowDetailsView { flow: FlowView::new(&flow), waiting_posts };
             Ok(ApiAnswer::new(&shown).with_version(&version))
         })

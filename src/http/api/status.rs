@@ -1,5 +1,7 @@
 //! The state of this gateway.
 
+use std::time::Duration;
+
 use actix_web::get;
 use actix_web::web::{Data, ServiceConfig};
 
@@ -8,13 +10,16 @@ use super::thread::ApiThread;
 use crate::control::status::{GatewayStatus, StatusView};
 use crate::observe::Telemetry;
 
+/// Maximum age of what the database has.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
 /// Registers the routes.
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(show_status);
 }
 
 /// Shows the state of this gateway and of the database, and their problems. An unreachable database is no failure
-/// of the request.
+/// of the request. What the database has may be a second old.
 #[utoipa::path(
     tag = "status",
     security(("token" = ["read"])),
@@ -22,7 +27,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 )]
 #[get("/status")]
 pub(super) async fn show_status(thread: Data<ApiThread>, telemetry: Data<Telemetry>) -> ApiAnswer {
-    let gateway = GatewayStatus::new(&telemetry);
-    let database = thread.run(async |control| Ok(control.database_status().await?)).await;
-    ApiAnswer::new(&StatusView::new(Ok(gateway), database.map_err(|problem| problem.to_string())))
+    let database = thread.database_status(MAX_AGE).await;
+    ApiAnswer::new(&StatusView::new(Ok(GatewayStatus::new(&telemetry)), (*database).clone()))
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::answer::line;
 use super::problem::{AnswerLine, ApiProblem};
+use super::status_reading::{DatabaseReading, LastReading};
 use crate::control::{AccessRefusal, Caller, Control, ControlError, LazyControl, TokenAccess};
 use crate::domain::api_token::TokenHash;
 use crate::domain::edit_history::EditOrigin;
@@ -51,6 +52,7 @@ pub(in crate::http) struct ApiThread {
     access: Arc<TokenAccess>,
     turns: Arc<Semaphore>,
     long: Arc<Semaphore>,
+    last_reading: LastReading,
 }
 
 impl ApiThread {
@@ -63,7 +65,8 @@ impl ApiThread {
             .spawn(move || LocalSet::new().block_on(&runtime, work_off(queue)))?;
         let access = Arc::new(TokenAccess::new(Arc::clone(&control)));
         let (turns, long) = (Semaphore::new(MAX_AT_WORK), Semaphore::new(MAX_LONG));
-        Ok(Self { jobs, control, access, turns: Arc::new(turns), long: Arc::new(long) })
+        let (turns, long) = (Arc::new(turns), Arc::new(long));
+        Ok(Self { jobs, control, access, turns, long, last_reading: LastReading::default() })
     }
 
     /// Has the thread do `work`, and returns its result. Dropped, the work is dropped too: a transaction is rolled back.
@@ -97,7 +100,15 @@ impl ApiThread {
         work: impl AsyncFnOnce(&Control) -> Result<T, ApiProblem> + Send + 'static,
     ) -> Result<T, ApiProblem> {
         let origin = EditOrigin::Token(caller.token.clone());
-        self.run(async move |control| work(&control.acting_as(origin)).await).await
+        let done = self.run(async move |control| work(&control.acting_as(origin)).await).await;
+        self.last_reading.forget().await;
+        done
+    }
+
+    /// The state of the database, at most `max_age` old unless reading it is slow.
+    pub(in crate::http) async fn database_status(&self, max_age: Duration) -> Arc<DatabaseReading> {
+        let read = self.run(async |control| Ok(control.database_status().await?));
+        self.last_reading.or_read(max_age, read).await
     }
 
     /// As [`Self::run`], for work that takes long. At once refused if there is much of it.

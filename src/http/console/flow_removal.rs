@@ -19,8 +19,7 @@ pub(super) async fn confirm(visitor: Visitor, thread: Data<ApiThread>) -> Result
     let code = visitor.query.get("code").to_owned();
     let frame = visitor.frame(PART, "Remove a flow");
     let page = thread.run(async move |control| {
-        let flow = control.flow(&code).await?;
-        let waiting = control.waiting_posts(&flow).await?;
+        let (flow, waiting) = control.flow_with_posts(&code).await?;
         let question = Question {
             frame,
             part_name: "Flows",

@@ -19,12 +19,12 @@ use futures_util::stream::poll_fn;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::demo_access::DemoAccess;
 use super::fields::Fields;
-use super::overview::{self, DatabaseReading};
+use super::overview;
 use super::page::{ConsoleError, Page};
 use super::sessions::ConsoleSessions;
 use super::visitor::{Guest, Visitor};
@@ -57,15 +57,11 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// Shared by all streams.
-pub(in crate::http) struct LiveStreams {
-    permits: Arc<Semaphore>,
-    /// The state of the database, for overviews, and when it is read again.
-    database: Mutex<Option<(Instant, Arc<DatabaseReading>)>>,
-}
+pub(in crate::http) struct LiveStreams(Arc<Semaphore>);
 
 impl Default for LiveStreams {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(MAX_STREAMS)), database: Mutex::default() }
+        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
     }
 }
 
@@ -78,7 +74,6 @@ struct LiveStream {
     telemetry: Data<Telemetry>,
     thread: Data<ApiThread>,
     sessions: Data<ConsoleSessions>,
-    streams: Data<LiveStreams>,
     demo: Option<Data<DemoAccess>>,
     style: ValueStyle,
     tail: Option<FlowTail>,
@@ -118,7 +113,7 @@ pub(super) async fn follow(
     let page = visitor.query.get("page").to_owned();
     let (path, query) = page.split_once('?').unwrap_or((&page, ""));
     let path = LivePath::parse(path).ok_or_else(ApiProblem::unknown_path)?;
-    let permit = Arc::clone(&streams.permits).try_acquire_owned().map_err(|_| ApiProblem::busy())?;
+    let permit = Arc::clone(&streams.0).try_acquire_owned().map_err(|_| ApiProblem::busy())?;
     let mut visitor = visitor;
     visitor.query = Fields::parse(query.as_bytes());
     let tail = (path == LivePath::Flow).then(|| telemetry.events.tail(visitor.query.get("code").to_owned()));
@@ -131,7 +126,6 @@ pub(super) async fn follow(
         telemetry,
         thread: thread.clone(),
         sessions,
-        streams,
         demo,
         tail,
         shown: BTreeMap::new(),
@@ -227,7 +221,7 @@ impl LiveStream {
         let (visitor, thread) = (self.visitor.clone(), self.thread.clone());
         match self.path {
             LivePath::Overview => {
-                let database = self.streams.database(&thread).await;
+                let database = thread.database_status(DATABASE_INTERVAL).await;
                 overview::page(&visitor, &self.telemetry, &database)
             }
             LivePath::Actors => actors::show(visitor, self.telemetry.clone()).await,
@@ -255,23 +249,6 @@ impl LiveStream {
         let lines: Vec<TailLine> = events.into_iter().map(line).collect();
         let further = (further > 0).then(|| missed_line(further));
         event("tail", &json!({"lines": lines, "further": further}))
-    }
-}
-
-impl LiveStreams {
-    /// The state of the database, as all overviews show it. It is read again after seconds, or later if it is slow.
-    async fn database(&self, thread: &ApiThread) -> Arc<DatabaseReading> {
-        let mut database = self.database.lock().await;
-        if let Some((due, reading)) = &*database
-            && Instant::now() < *due
-        {
-            return Arc::clone(reading);
-        }
-        let began = Instant::now();
-        let reading = Arc::new(overview::read_database(thread).await);
-        let due = Instant::now() + DATABASE_INTERVAL.max(began.elapsed() * MAX_SHARE);
-        *database = Some((due, Arc::clone(&reading)));
-        reading
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::web::Data;
 use askama::Template;
-use tokio::time::timeout;
 
 use self::lasting::{duration_text, lasting};
 use super::charts::{Chart, grouped};
@@ -14,19 +13,18 @@ use super::fields::link;
 use super::live_part::LivePart;
 use super::page::{ConsoleError, Page, PageFrame, short_time};
 use super::visitor::Visitor;
-use crate::control::status::{
-    DatabaseStatus, FlowsStatus, GatewayStatus, ReplicaStatus, StatusProblem, find_problems,
-};
+use crate::control::status::{FlowsStatus, GatewayStatus, ReplicaStatus, StatusProblem, find_problems};
 use crate::control::view::LetterCountView;
 use crate::http::api::problem::ApiProblem;
+use crate::http::api::status_reading::DatabaseReading;
 use crate::http::api::thread::ApiThread;
 use crate::observe::{OutcomeCounts, Snapshot, Telemetry};
 
 /// Most kinds of dead letters that are listed.
 const MAX_KINDS: usize = 8;
 
-/// Maximum time for reading the database. The page has to be there without it.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum age of what the database has, on a page that is loaded.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Words of remedies, and the pages that show more.
 const PAGES_OF_REMEDIES: [(&str, &str, &str); 6] = [
@@ -102,16 +100,13 @@ struct LetterKind {
     link: String,
 }
 
-/// The state of the database, or why it is not known.
-pub(super) type DatabaseReading = Result<DatabaseStatus, String>;
-
 /// Shows the page.
 pub(super) async fn show(
     visitor: Visitor,
     telemetry: Data<Telemetry>,
     thread: Data<ApiThread>,
 ) -> Result<Page, ConsoleError> {
-    let database = read_database(&thread).await;
+    let database = thread.database_status(MAX_AGE).await;
     page(&visitor, &telemetry, &database)
 }
 
@@ -123,15 +118,6 @@ pub(super) fn page(
 ) -> Result<Page, ConsoleError> {
     let frame = visitor.frame("/", "Overview");
     Ok(Page::new(&OverviewPage { frame, parts: parts(telemetry, database)? })?)
-}
-
-/// Reads the database, unless it takes too long.
-pub(super) async fn read_database(thread: &ApiThread) -> DatabaseReading {
-    let reading = thread.run(async |control| Ok(control.database_status().await?));
-    match timeout(DATABASE_TIMEOUT, reading).await {
-        Ok(read) => read.map_err(|problem| problem.to_string()),
-        Err(_) => Err("it does not answer".to_owned()),
-    }
 }
 
 /// All of the page that changes.

@@ -1,6 +1,6 @@
 //! The state of a gateway, by command and by the API.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use test_support::eventually;
 use test_support::world::{Backend, World};
 
@@ -57,6 +57,17 @@ fn api_shows_the_same_status() {
     assert_eq!(shown["database"]["flows"]["enabled"], 0);
     let actors: Vec<&Value> = shown["gateway"]["actors"].as_array().unwrap().iter().collect();
     assert!(actors.iter().any(|actor| actor["actor"] == "router"), "{actors:?}");
+}
+
+#[test]
+fn edits_by_the_api_are_in_the_next_status() {
+    let served = Served::new(crate::commands::world(Backend::Sqlite));
+    let admin = served.client("admin");
+    let enabled = || admin.read("/status")["database"]["flows"]["enabled"].clone();
+    assert_eq!(enabled(), 0);
+    let flow = json!({"code": "F", "topic": "f", "action": "STORE_DB", "payload_schema": {"n": "number"}});
+    let added = admin.call("POST", "/flows", &flow);
+    assert_eq!((added.status, enabled()), (201, 1.into()), "{added:?}");
 }
 
 #[test]

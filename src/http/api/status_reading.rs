@@ -25,7 +25,8 @@ pub(super) struct LastReading(Mutex<Option<StatusReading>>);
 
 struct StatusReading {
     ended: Instant,
-    took: Duration,
+    /// Minimum time for which it is kept.
+    hold: Duration,
     database: Arc<DatabaseReading>,
 }
 
@@ -46,8 +47,8 @@ impl LastReading {
             Ok(read) => read.map_err(|problem| problem.to_string()),
             Err(_) => Err("it does not answer".to_owned()),
         };
-        let reading =
-            StatusReading { ended: Instant::now(), took: began.elapsed(), database: Arc::new(database) };
+        let hold = hold(&database, began.elapsed());
+        let reading = StatusReading { ended: Instant::now(), hold, database: Arc::new(database) };
         Arc::clone(&last.insert(reading).database)
     }
 
@@ -59,52 +60,37 @@ impl LastReading {
 
 impl StatusReading {
     fn is_fresh(&self, max_age: Duration, now: Instant) -> bool {
-        let lasts = if self.database.is_ok() { max_age.max(self.took * MAX_SHARE) } else { max_age };
-        now.saturating_duration_since(self.ended) < lasts
+        now.saturating_duration_since(self.ended) < max_age.max(self.hold)
     }
+}
+
+/// Returns how long a reading that took `took` is kept at least. A failure is tried again.
+fn hold<T, E>(read: &Result<T, E>, took: Duration) -> Duration {
+    if read.is_ok() { took * MAX_SHARE } else { Duration::ZERO }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::{FlowsStatus, OutboxRows, RecentLetters};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn reading(database: DatabaseReading, took: Duration) -> StatusReading {
-        StatusReading { ended: Instant::now(), took, database: Arc::new(database) }
-    }
-
-    fn known() -> DatabaseStatus {
-        DatabaseStatus {
-            flows: FlowsStatus {
-                enabled: 0,
-                disabled: 0,
-                unusable: 0,
-                rejected: Vec::new(),
-                refused_filters: Vec::new(),
-            },
-            enabled_brokers: 1,
-            outbox: OutboxRows { posts: 0, oldest_at: None },
-            dead_letters: RecentLetters { counts: Vec::new(), at_least: false },
-            replicas: Vec::new(),
-        }
-    }
-
     #[test]
-    fn quick_readings_are_kept_for_the_age_that_is_asked() {
-        let reading = reading(Ok(known()), Duration::from_millis(1));
-        assert!(reading.is_fresh(SECOND, reading.ended + SECOND / 2));
-        assert!(!reading.is_fresh(SECOND, reading.ended + SECOND));
-        assert!(reading.is_fresh(2 * SECOND, reading.ended + SECOND));
+    fn readings_are_kept_for_the_age_that_is_asked_or_longer() {
+        let ended = Instant::now();
+        let database = Arc::new(Err("it does not answer".to_owned()));
+        let mut reading = StatusReading { ended, hold: SECOND / 2, database };
+        assert!(reading.is_fresh(SECOND, ended + SECOND / 2));
+        assert!(!reading.is_fresh(SECOND, ended + SECOND));
+        assert!(reading.is_fresh(2 * SECOND, ended + SECOND));
+        reading.hold = 10 * SECOND;
+        assert!(reading.is_fresh(SECOND, ended + 9 * SECOND));
+        assert!(!reading.is_fresh(SECOND, ended + 10 * SECOND));
     }
 
     #[test]
     fn slow_readings_are_kept_longer_unless_they_failed() {
-        let slow = reading(Ok(known()), SECOND / 2);
-        assert!(slow.is_fresh(SECOND, slow.ended + 9 * SECOND));
-        assert!(!slow.is_fresh(SECOND, slow.ended + 10 * SECOND));
-        let failed = reading(Err("it does not answer".to_owned()), 2 * SECOND);
-        assert!(!failed.is_fresh(SECOND, failed.ended + SECOND));
+        assert_eq!(hold(&Ok::<_, ()>(()), SECOND / 2), 10 * SECOND);
+        assert_eq!(hold(&Err::<(), _>(()), 2 * SECOND), Duration::ZERO);
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// Shows the state of this gateway and of the database, and their problems. An unreachable database is no failure
-/// of the request. What the database has may be a second old.
+/// of the request. What the database has may be a second old, or 20 times as old as reading it takes.
 #[utoipa::path(
     tag = "status",
     security(("token" = ["read"])),
